@@ -1,0 +1,107 @@
+"""What the user asked (`EngineConfig`) and what was settled (`Decisions`): both frozen, both wire-ready, no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Dtype = Literal["auto", "float32", "float16", "bfloat16"]
+SchedulingPolicy = Literal["fcfs", "priority"]
+
+
+class EngineConfig(BaseModel):
+    """What was asked of the engine. None means: choose for me. Every field is also a flag of `quire serve`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model: str | None = None
+    """Local folder or Hub id of the checkpoint; the embedded default when absent."""
+    tokenizer: str | None = None
+    """Local folder or Hub id of the tokenizer; the model's own when absent."""
+    revision: str | None = None
+    """Branch, tag or commit of the model on the Hub."""
+    tokenizer_revision: str | None = None
+    """Branch, tag or commit of the tokenizer on the Hub."""
+    trust_remote_code: bool = False
+    """Run modelling and tokenizer code that comes with the checkpoint."""
+    dtype: Dtype = "auto"
+    """Type of weights and activations; auto takes the checkpoint's own."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; auto takes CUDA when there is one."""
+    seed: int = 0
+    """Seed of the requests that bring none."""
+    max_model_len: Annotated[int, Field(ge=1)] | None = None
+    """Longest prompt plus output, in tokens; the model's own limit when absent."""
+    max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] = 128
+    """Sequences that run at the same time."""
+    max_num_batched_tokens: Annotated[int, Field(ge=1)] = 2048
+    """Tokens computed in one step, prompts and outputs together."""
+    block_size: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Tokens in one block of the KV cache."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.9
+    """Share of the device's memory that weights and KV cache may take; on a CPU, share of the free memory for the KV cache."""  # noqa: E501
+    kv_cache_memory_bytes: Annotated[int, Field(ge=1)] | None = None
+    """Size of the KV cache in bytes; measured when absent."""
+    enable_prefix_caching: bool = True
+    """Keep finished blocks and reuse them for prompts that begin alike."""
+    scheduling_policy: SchedulingPolicy = "fcfs"
+    """Order of the waiting line: first come first served, or lowest `priority` first."""
+    enforce_eager: bool = False
+    """Run every step eagerly, without captured graphs."""
+    generation_config: str = "auto"
+    """Where sampling defaults come from: auto (the checkpoint), vllm (none), or a folder."""
+    max_logprobs: Annotated[int, Field(ge=-1)] = 20
+    """Most log-probabilities a request may ask for per token; -1 lifts the limit."""
+    skip_tokenizer_init: bool = False
+    """Load no tokenizer: token ids in, token ids out."""
+
+
+class Decisions(BaseModel):
+    """What was settled from config, model and device, once, before serving. Frozen; logged; shown by `quire check`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    model_path: str
+    """Local folder of the checkpoint."""
+    architecture: str
+    """Class name of the model, as in its config.json."""
+    dtype: str
+    """float32, float16 or bfloat16."""
+    device: str
+    """cpu, or cuda and the card's name."""
+    parameters: int
+    """Number of weights."""
+    vocab_size: int
+    """Rows of the output projection: token ids are below this."""
+    eos_token_ids: tuple[int, ...]
+    """Tokens that end an answer."""
+    max_model_len: int
+    """Longest prompt plus output, in tokens."""
+    max_num_seqs: int
+    """Sequences that run at the same time."""
+    max_num_batched_tokens: int
+    """Tokens computed in one step."""
+    block_size: int
+    """Tokens in one block of the KV cache."""
+    num_blocks: int
+    """Blocks of the KV cache."""
+    kv_cache_bytes: int
+    """Size of the KV cache in bytes."""
+    attention_backend: str
+    """Which attention runs."""
+    enable_prefix_caching: bool
+    """Whether prompts that begin alike share blocks."""
+    scheduling_policy: SchedulingPolicy
+    """Order of the waiting line."""
+    max_logprobs: int
+    """Most log-probabilities per token; -1 is no limit."""
+    sampling_defaults: dict[str, Any]
+    """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
+    notes: tuple[str, ...] = ()
+    """What a reader should know: what was lowered, left out or chosen against the grain, and why."""
+
+    @property
+    def kv_cache_tokens(self) -> int:
+        """Tokens that fit the KV cache."""
+        return self.num_blocks * self.block_size

@@ -1,0 +1,55 @@
+"""The unit of work: a span of one sequence, and the batch of spans that one step computes. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quire_engine.sequence import Sequence, TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`length` tokens of `sequence` from `start` on. A prompt, a chunk of it and a decode step differ only in length."""
+
+    sequence: Sequence
+    start: int
+    length: int
+
+    @property
+    def stop(self) -> int:
+        """One past the last token."""
+        return self.start + self.length
+
+    @property
+    def samples(self) -> bool:
+        """Whether the span reaches its sequence's end, so that a new token is drawn."""
+        return self.stop == len(self.sequence.tokens)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """The spans of one step, in the order of the packed rows."""
+
+    spans: tuple[Span, ...]
+
+    def __bool__(self) -> bool:
+        return bool(self.spans)
+
+    @property
+    def tokens(self) -> int:
+        """Rows of the packed pass."""
+        return sum(span.length for span in self.spans)
+
+
+@dataclass(frozen=True, slots=True)
+class SpanResult:
+    """What the runner gives back for one span."""
+
+    token: int | None = None
+    """The drawn token, when the span samples."""
+    logprobs: TokenLogprobs | None = None
+    """Of the drawn token, when asked for."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    """Of the prompt tokens that the span's rows predict, when asked for: positions start + 1 … within the prompt."""
+    error: str | None = None
+    """Why no token could be drawn (logits that are not numbers, say); the scheduler ends this sequence alone."""

@@ -1,0 +1,92 @@
+"""The nouns of a request below the text side: what comes down, what goes up, and the sequence in between. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+from quire_protocol import GenerateRequest, SamplingParams
+
+if TYPE_CHECKING:
+    from quire_engine.kv.pool import Block
+
+FinishReason = Literal["stop", "length", "abort", "error"]
+
+
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+    """Log-probabilities at one position: the token that is there, and the likeliest ones."""
+
+    token_id: int
+    logprob: float
+    rank: int
+    """1 for the likeliest token of the vocabulary."""
+    top_ids: tuple[int, ...] = ()
+    """The likeliest tokens, best first; as many as were asked for."""
+    top_logprobs: tuple[float, ...] = ()
+
+
+class Submission(msgspec.Struct, frozen=True):
+    """One request as the engine takes it. `handle` is chosen by the caller and names it until it has finished."""
+
+    handle: int
+    request: GenerateRequest
+    emitted_ids: dict[int, tuple[int, ...]] = {}
+    """When a stream is resumed: the ids already emitted, by choice; only these choices are continued."""
+
+
+class Emission(msgspec.Struct, frozen=True, array_like=True):
+    """What one choice of one request gave in one step."""
+
+    handle: int
+    index: int
+    """The choice, from 0 to n - 1."""
+    token_ids: tuple[int, ...]
+    logprobs: tuple[TokenLogprobs, ...] = ()
+    """One for each of `token_ids` when asked for, else empty."""
+    prompt_logprobs: tuple[TokenLogprobs, ...] = ()
+    """The next prompt positions' (from the second one on), as they are computed; choice 0 only."""
+    finish_reason: FinishReason | None = None
+    stop_reason: int | None = None
+    """The stop token that ended it, unless that is an end-of-sequence token."""
+    cached_tokens: int = 0
+    """Prompt tokens taken from the prefix cache; the same in every emission of a choice."""
+    error: str | None = None
+    """What went wrong, when `finish_reason` is "error"."""
+
+
+@dataclass(eq=False, slots=True)
+class Sequence:
+    """One continuation: tokens so far, how many are computed, and the blocks that hold them.
+
+    Only the Scheduler changes it. A request with n choices is n sequences that share their prompt's blocks.
+    """
+
+    handle: int
+    index: int
+    tokens: list[int]
+    """Prompt, then output."""
+    prompt_length: int
+    params: SamplingParams
+    seed: int
+    """The request's own, or one drawn for it: a draw is a pure function of (seed, index, position)."""
+    priority: int = 0
+    arrival: int = 0
+    """Place in the order of arrival."""
+    salt: bytes = b""
+    """Mixed into the first block's digest: sequences share cached blocks only under equal salts."""
+    computed: int = 0
+    """Tokens whose keys and values are in the cache."""
+    blocks: list[Block] = field(default_factory=list)
+    is_running: bool = False
+    cached_tokens: int = 0
+
+    @property
+    def pending(self) -> int:
+        """Tokens not yet computed."""
+        return len(self.tokens) - self.computed
+
+    @property
+    def output_length(self) -> int:
+        """Tokens generated so far."""
+        return len(self.tokens) - self.prompt_length

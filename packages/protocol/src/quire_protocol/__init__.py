@@ -1,0 +1,1 @@
+"""quire_protocol."""
