@@ -1,0 +1,194 @@
+"""How everything in this repository is run. `nox` alone runs what CI runs; `nox --list` shows the rest.
+
+Nothing here names an index: torch comes from pip as pip is configured. Versions of Python and of every requirement
+are read from the pyproject files. torch is installed first, at the version of the root's `torch` group, so that no
+later resolution replaces it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tarfile
+from pathlib import Path
+
+import nox
+from packaging.requirements import Requirement
+from packaging.version import Version
+
+ROOT = Path(__file__).parent
+PACKAGES = ("protocol", "kernels", "engine", "server")  # in the order of the arrows: each may depend on earlier ones
+SIBLINGS = {"protocol": (), "kernels": (), "engine": ("protocol", "kernels"), "server": ("protocol", "kernels", "engine")}
+EXTRAS = {"kernels": "[triton]"}  # on a CPU triton is an extra; the tests run its interpreter
+SUITES = {
+    "protocol": ("tests/protocol",),
+    "kernels": ("tests/kernels",),
+    "engine": ("tests/engine", "tests/equivalence"),
+    "server": ("tests/server", "tests/e2e", "tests/architecture"),
+}
+GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
+PROJECTS = {name: nox.project.load_toml(ROOT / "packages" / name / "pyproject.toml") for name in PACKAGES}
+
+nox.needs_version = ">=2025.5.1"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.error_on_missing_interpreters = False
+nox.options.sessions = ["lint", "types", "tests", "wheels"]
+
+PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+SUPPORTED = nox.project.python_versions(PROJECTS["protocol"])
+
+
+def install(session: nox.Session, *packages: str, groups: tuple[str, ...] = ("test",), editable: bool = True) -> None:
+    """Install torch if any of the packages needs it, then the packages with their real dependencies, from here."""
+    if PYTHON not in SUPPORTED:
+        session.error(f"Python {PYTHON} is not supported; use one of {', '.join(SUPPORTED)}")
+    if set(packages) - {"protocol"}:
+        session.install(*GROUPS["torch"])
+    flag = ["-e"] if editable else []
+    wanted = [word for name in packages for word in (*flag, f"./packages/{name}{EXTRAS.get(name, '')}")]
+    session.install(*wanted, *(requirement for group in groups for requirement in GROUPS[group]))
+
+
+def closure(package: str) -> tuple[str, ...]:
+    """The package and the siblings that it depends on, in order."""
+    return (*SIBLINGS[package], package)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style and formatting; `nox -s lint -- --fix` mends what can be mended."""
+    session.install(*GROUPS["lint"])
+    fix = "--fix" in session.posargs
+    session.run("ruff", "check", *(["--fix"] if fix else []), ".")
+    session.run("ruff", "format", *([] if fix else ["--check"]), ".")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Strict types of the four packages."""
+    install(session, *PACKAGES, groups=("types",))
+    for name in PACKAGES:
+        session.run("mypy", f"packages/{name}/src")
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def tests(session: nox.Session, package: str) -> None:
+    """One package's tests beside nothing but its own dependencies; the server's session runs the cross-package ones."""
+    install(session, *closure(package))
+    # One thread a process: these machines are small, and tests compare tokens, not speed.
+    session.run("pytest", *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
+def serve(session: nox.Session) -> None:
+    """Install everything and serve: `nox -s serve -- [MODEL] [flags of quire serve]`."""
+    install(session, *PACKAGES, groups=())
+    session.run("quire", "serve", *session.posargs)
+
+
+@nox.session
+def wheels(session: nox.Session) -> None:
+    """Build the four wheels and import each alone, in an environment that holds nothing but its dependencies."""
+    session.install(*GROUPS["build"])
+    dist = ROOT / "dist"
+    shutil.rmtree(dist, ignore_errors=True)
+    for name in PACKAGES:
+        session.run("python", "-m", "build", "--no-isolation", "--outdir", str(dist), f"packages/{name}", silent=True)
+    for name in PACKAGES:
+        home = Path(session.create_tmp()) / f"alone-{name}"
+        session.run("python", "-m", "venv", "--clear", str(home), silent=True)
+        python = str(home / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
+        pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
+        if name != "protocol":
+            session.run(*pip, *GROUPS["torch"], external=True)
+        session.run(*pip, *(str(next(dist.glob(f"quire_{each}-*.whl"))) for each in closure(name)), external=True)
+        session.run(python, "-W", "error", str(ROOT / "tests/support/alone.py"), name, external=True)
+
+
+@nox.session
+@nox.parametrize("package", PACKAGES, ids=PACKAGES)
+def floors(session: nox.Session, package: str) -> None:
+    """Each package against the oldest sibling releases (by tag) and the oldest pydantic its ranges admit."""
+    session.install(*GROUPS["build"])
+    if package != "protocol":
+        session.install(*GROUPS["torch"])
+    direct = {requirement.split("~")[0] for requirement in PROJECTS[package]["project"].get("dependencies", ())}
+    olds = [oldest_release(session, package, name) for name in SIBLINGS[package] if f"quire-{name}" in direct]
+    session.install(*olds, f"./packages/{package}{EXTRAS.get(package, '')}", *GROUPS["test"])
+    if package != "kernels":
+        session.install(floor_of("protocol", "pydantic"))
+    session.run("pytest", *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+def requirement_of(package: str, name: str) -> Requirement:
+    """What the package's pyproject asks of `name`."""
+    wanted = map(Requirement, PROJECTS[package]["project"]["dependencies"])
+    return next(requirement for requirement in wanted if requirement.name == name)
+
+
+def floor_of(package: str, name: str) -> str:
+    """`name==X`, X being the lowest version that the package's own range admits."""
+    lowest = min(Version(each.version) for each in requirement_of(package, name).specifier if each.operator == ">=")
+    return f"{name}=={lowest}"
+
+
+def oldest_release(session: nox.Session, package: str, sibling: str) -> str:
+    """A folder with the sibling as of its oldest tag that the package's range admits; the tree itself before any tag."""
+    prefix = f"quire-{sibling}-v"
+    tags = str(session.run("git", "tag", "--list", f"{prefix}*", external=True, silent=True, log=False)).split()
+    admitted = requirement_of(package, f"quire-{sibling}").specifier
+    versions = sorted(Version(tag.removeprefix(prefix)) for tag in tags)
+    version = next((each for each in versions if each in admitted), None)
+    if version is None:
+        session.log(f"quire-{sibling} has no release in the range of quire-{package} yet: its working tree is the floor")
+        return f"./packages/{sibling}{EXTRAS.get(sibling, '')}"
+    home = Path(session.create_tmp()) / f"{prefix}{version}"
+    archive = home.with_suffix(".tar")
+    session.run("git", "archive", "-o", str(archive), f"{prefix}{version}", f"packages/{sibling}", external=True)
+    with tarfile.open(archive) as tar:
+        tar.extractall(home, filter="data")
+    return f"{home}/packages/{sibling}"
+
+
+@nox.session
+def conformance(session: nox.Session) -> None:
+    """Ask a real server the recorded requests: `nox -s conformance -- FOLDER` (cases.json, oracle.json, checkpoint/)."""
+    install(session, *PACKAGES, groups=())
+    session.run("python", "tools/conformance.py", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Every benchmark that this machine allows; results are written under benchmarks/results."""
+    install(session, *PACKAGES, groups=("bench",))
+    for script in ("protocol", "kernels", "startup", "engine"):
+        session.run("python", f"benchmarks/{script}.py", *session.posargs)
+
+
+@nox.session(venv_params=["--system-site-packages"])
+def gpu(session: nox.Session) -> None:
+    """The device tests, on a host whose own torch sees CUDA; without one, every test is skipped."""
+    session.install("--no-deps", *(word for name in PACKAGES for word in ("-e", f"./packages/{name}")))
+    session.install(*GROUPS["test"])
+    session.run("pytest", "-m", "gpu", "tests", *session.posargs)
+
+
+@nox.session
+def release(session: nox.Session) -> None:
+    """Check that a package can be released and say how: `nox -s release -- protocol`."""
+    if len(session.posargs) != 1 or session.posargs[0] not in PACKAGES:
+        session.error(f"name one package of {', '.join(PACKAGES)}: nox -s release -- protocol")
+    (name,) = session.posargs
+    session.install(*GROUPS["build"])
+    about = (ROOT / f"packages/{name}/src/quire_{name}/__about__.py").read_text()
+    version = about.split('__version__ = "')[1].split('"')[0]
+    tag = f"quire-{name}-v{version}"
+    if f"## {version}\n" not in (ROOT / f"packages/{name}/CHANGELOG.md").read_text():
+        session.error(f"packages/{name}/CHANGELOG.md has no section headed '## {version}': write it, without (unreleased)")
+    if session.run("git", "tag", "--list", tag, external=True, silent=True, log=False):
+        session.error(f"{tag} exists already: raise the version in __about__.py")
+    session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}")
+    session.log(f"Ready. Tag it with: git tag -a {tag} -m 'quire-{name} {version}'; then upload dist/quire_{name}-{version}*")
