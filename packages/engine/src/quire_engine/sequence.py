@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
+
 from quire_protocol import GenerateRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -78,8 +79,17 @@ class Sequence:
     computed: int = 0
     """Tokens whose keys and values are in the cache."""
     blocks: list[Block] = field(default_factory=list)
+    shares_blocks: bool = True
+    """Whether its full blocks are published for others, and theirs taken."""
+    chain: list[bytes] = field(default_factory=list)
+    """Digests of its first full blocks, as far as they were needed; what was computed once stays."""
     is_running: bool = False
     cached_tokens: int = 0
+    """Prompt tokens that were taken from the prefix cache when it first ran."""
+    preemptions: int = 0
+    """Times it gave its blocks back."""
+    scored: int = 0
+    """Prompt positions, from the second one on, whose log-probabilities were emitted."""
 
     @property
     def pending(self) -> int:
@@ -90,3 +100,8 @@ class Sequence:
     def output_length(self) -> int:
         """Tokens generated so far."""
         return len(self.tokens) - self.prompt_length
+
+    @property
+    def is_scoring(self) -> bool:
+        """Whether log-probabilities of its prompt are still to be computed; only choice 0 gives them."""
+        return self.params.prompt_logprobs is not None and self.index == 0 and self.scored < self.prompt_length - 1

@@ -9,7 +9,7 @@ from quire_engine.sequence import Sequence, TokenLogprobs
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """`length` tokens of `sequence` from `start` on. A prompt, a chunk of it and a decode step differ only in length."""
+    """`length` tokens of `sequence` from `start` on. A prompt, a chunk and a decode step differ only in length."""
 
     sequence: Sequence
     start: int

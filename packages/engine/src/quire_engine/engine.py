@@ -1,0 +1,106 @@
+"""The engine: requests in, steps computed one after another, emissions out. It knows no text, thread or socket."""
+
+from __future__ import annotations
+
+import logging
+from random import Random
+
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.kv.pool import BlockPool
+from quire_engine.runner.base import Runner
+from quire_engine.scheduling.batch import Batch
+from quire_engine.scheduling.scheduler import Scheduler
+from quire_engine.sequence import Emission, Sequence, Submission
+from quire_engine.stats import Stats
+
+logger = logging.getLogger(__name__)
+
+
+class Engine:
+    """One model and the requests that it is answering. Not thread-safe: whoever calls step() makes every other call."""
+
+    def __init__(self, runner: Runner, decisions: Decisions, *, seed: int = 0) -> None:
+        """`seed` starts the draws of seeds for requests that bring none."""
+        self.runner = runner
+        self.decisions = decisions
+        self.scheduler = Scheduler(
+            BlockPool(decisions.num_blocks),
+            decisions.block_size,
+            decisions.max_num_batched_tokens,
+            decisions.max_num_seqs,
+            policy=decisions.scheduling_policy,
+            prefix_caching=decisions.enable_prefix_caching,
+            max_model_len=decisions.max_model_len,
+            eos_token_ids=decisions.eos_token_ids,
+        )
+        self._seeds = Random(seed)
+
+    @classmethod
+    def load(cls, config: EngineConfig, *, progress: bool = False) -> Engine:
+        """An engine with the model that `config` names. ConfigError if that cannot be served."""
+        from quire_engine.runner.load import load_runner  # torch and transformers come with it
+
+        runner, decisions = load_runner(config, progress=progress)
+        runner.warm_up()
+        return cls(runner, decisions, seed=config.seed)
+
+    def add(self, submission: Submission) -> None:
+        """Take in a request that check_request() has passed."""
+        self.scheduler.add(self._sequences(submission))
+
+    def abort(self, handle: int, index: int | None = None) -> None:
+        """Forget a request, or one choice of it, and free its blocks at once; nothing is emitted for it any more."""
+        self.scheduler.abort(handle, index)
+
+    def step(self) -> list[Emission]:
+        """Compute one batch; return what each sequence emitted."""
+        batch = self.scheduler.schedule()
+        if not batch:
+            return []
+        try:
+            results = self.runner.run(batch).wait()
+        except Exception as error:
+            return self._give_up(batch, error)
+        return self.scheduler.commit(batch, results)
+
+    @property
+    def has_work(self) -> bool:
+        """Whether step() would compute anything."""
+        return self.scheduler.has_work
+
+    def stats(self) -> Stats:
+        """How the engine stands."""
+        return self.scheduler.stats()
+
+    def close(self) -> None:
+        """Give the device back."""
+        self.runner.close()
+
+    def _give_up(self, batch: Batch, error: Exception) -> list[Emission]:
+        """End the sequences of a batch that could not be computed; all others go on."""
+        logger.error("A step of %d sequences failed.", len(batch.spans), exc_info=error)
+        self.scheduler.retract(batch)
+        reason = f"The step that computed this request failed ({type(error).__name__}); the server's log has the cause."
+        return self.scheduler.fail((span.sequence for span in batch.spans), reason)
+
+    def _sequences(self, submission: Submission) -> list[Sequence]:
+        """One sequence for each choice; after a restart, for each choice that is to be continued."""
+        request = submission.request
+        params = request.sampling_params
+        seed = params.seed if params.seed is not None else self._seeds.getrandbits(63)
+        emitted = submission.emitted_ids or dict.fromkeys(range(params.n), ())
+        prompt = request.token_ids
+        return [
+            Sequence(
+                handle=submission.handle,
+                index=index,
+                tokens=[*prompt, *ids],
+                prompt_length=len(prompt),
+                params=params,
+                seed=seed,
+                priority=request.priority,
+                salt=(request.cache_salt or "").encode("utf-8", "surrogatepass"),
+                scored=len(prompt) - 1 if ids else 0,  # who has emitted a token has told its prompt's scores before
+            )
+            for index, ids in sorted(emitted.items())
+        ]

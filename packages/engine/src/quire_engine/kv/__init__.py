@@ -1,0 +1,1 @@
+"""The KV cache: its blocks and their names (no torch), its tensors and their size."""

@@ -1,0 +1,351 @@
+"""Who is computed next and on which blocks: the only place that changes sequences. It knows no device and no text."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from collections.abc import Sequence as Seq
+
+from quire_engine.config import SchedulingPolicy
+from quire_engine.kv.digest import extend_chain
+from quire_engine.kv.pool import Block, BlockPool
+from quire_engine.scheduling.batch import Batch, Span, SpanResult
+from quire_engine.scheduling.policy import RANKS, Line
+from quire_engine.scheduling.stopping import Ending, ending
+from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
+from quire_engine.stats import Counters, Stats
+
+
+class Step:
+    """A step in the making: what is left of its token budget, and the spans chosen so far."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.spans: list[Span] = []
+        self.is_short_of_blocks = False
+
+    def take(self, sequence: Sequence) -> None:
+        """Compute as much of `sequence` as the budget allows."""
+        length = min(sequence.pending, self.budget)
+        self.spans.append(Span(sequence, sequence.computed, length))
+        self.budget -= length
+
+    def batch(self) -> Batch:
+        """The spans, for good."""
+        return Batch(tuple(self.spans))
+
+
+class Scheduler:
+    """Chooses the spans of each step and takes their results in.
+
+    A sequence waits, runs, and has ended; it may go back from running to waiting when blocks run out (preemption by
+    recomputation: what it computed is forgotten, unless the prefix cache still has it). A running sequence holds
+    blocks for all of its tokens, so only a new token can ever be short of one.
+
+    Each step is `schedule()` and then `commit()` or, if computing it failed, `retract()`. Cursors move in `commit()`
+    alone. Whatever the order of service, the first running sequence always gets on, and a sequence that has the pool
+    to itself always fits: no mix of requests can bring the engine to a halt.
+    """
+
+    def __init__(
+        self,
+        pool: BlockPool,
+        block_size: int,
+        max_tokens: int,
+        max_running: int,
+        *,
+        policy: SchedulingPolicy = "fcfs",
+        prefix_caching: bool = True,
+        max_model_len: int,
+        eos_token_ids: Collection[int] = (),
+    ) -> None:
+        self.pool = pool
+        self.block_size = block_size
+        self.max_tokens = max_tokens
+        self.max_running = max_running
+        self.prefix_caching = prefix_caching
+        self.max_length = min(max_model_len, len(pool.blocks) * block_size)
+        self.eos_token_ids = frozenset(eos_token_ids)
+        self.rank = RANKS[policy]
+        self.waiting = Line(self.rank)
+        self.running = Line(self.rank)
+        self.siblings: dict[int, list[Sequence]] = {}
+        """By handle: choices that join the waiting line once their prompt is computed."""
+        self.requests: dict[int, dict[int, Sequence]] = {}
+        """By handle and choice: every sequence that has not ended."""
+        self.counters = Counters()
+        self._admitted: list[Sequence] = []  # by the last schedule(), until its commit() or retract()
+        self._arrivals = 0
+
+    # --- requests come and go -----------------------------------------------------------------------------------------
+
+    def add(self, sequences: Seq[Sequence]) -> None:
+        """Take in the choices of one request: the first waits in line, the others for the prompt that it computes."""
+        leader, *siblings = sequences
+        assert leader.handle not in self.requests, f"handle {leader.handle} is taken"
+        assert all(len(sequence.tokens) < self.max_length for sequence in sequences), (
+            "check_request() lets none through"
+        )
+        for sequence in sequences:
+            sequence.arrival = self._arrivals
+            self._arrivals += 1
+            if not self.prefix_caching:  # a salt that no other request has: only these choices share blocks
+                sequence.shares_blocks = bool(siblings)
+                sequence.salt = b"alone %d" % leader.arrival
+        self.requests[leader.handle] = {sequence.index: sequence for sequence in sequences}
+        self.counters.prompt_tokens += leader.prompt_length
+        self.waiting.join(leader)
+        if siblings:
+            self.siblings[leader.handle] = siblings
+
+    def abort(self, handle: int, index: int | None = None) -> None:
+        """Forget a request, or one choice of it, and free its blocks at once. What has ended already is no error."""
+        choices = self.requests.get(handle, {})
+        for sequence in [choices[i] for i in tuple(choices) if index in (None, i)]:
+            self._end(sequence, "abort")
+
+    def fail(self, sequences: Iterable[Sequence], error: str) -> list[Emission]:
+        """End sequences that could not be computed, and say so."""
+        return [self._fail(sequence, error) for sequence in sequences]
+
+    @property
+    def has_work(self) -> bool:
+        """Whether schedule() would find something to compute."""
+        return bool(self.requests)
+
+    def stats(self) -> Stats:
+        """How things stand, and what was counted so far."""
+        counters = self.counters
+        return Stats(
+            running=len(self.running),
+            waiting=len(self.waiting) + sum(map(len, self.siblings.values())),
+            kv_usage=self.pool.usage,
+            prefix_cache_queries=counters.prefix_cache_queries,
+            prefix_cache_hits=counters.prefix_cache_hits,
+            preemptions=counters.preemptions,
+            prompt_tokens=counters.prompt_tokens,
+            generation_tokens=counters.generation_tokens,
+            finished=dict(counters.finished),
+        )
+
+    # --- a step is planned --------------------------------------------------------------------------------------------
+
+    def schedule(self) -> Batch:
+        """Spend this step's token budget: running sequences first, then the waiting line."""
+        step = Step(self.max_tokens)
+        self._make_way()
+        for sequence in tuple(self.running):  # a copy: extend() may preempt from the tail
+            if sequence.is_running and not self._extend(sequence, step):
+                break
+        while self.waiting and self._admit(self.waiting.first, step):
+            pass
+        return step.batch()
+
+    def retract(self, batch: Batch) -> None:
+        """Undo the schedule() that gave `batch`, none of which was computed, so that the next one can give it again.
+
+        No cursor has moved. Who was admitted waits again; who ran before keeps the blocks reserved for it.
+        """
+        for sequence in self._admitted:
+            if sequence.is_running:
+                self._suspend(sequence)
+        self._admitted.clear()
+
+    def _extend(self, sequence: Sequence, step: Step) -> bool:
+        """Give a running sequence its share of the step; False if nothing is left to share."""
+        if step.budget == 0:
+            return False
+        while not self._reserve(sequence):
+            step.is_short_of_blocks = True
+            victim = self.running.last
+            self._preempt(victim)
+            if victim is sequence:
+                return False
+        step.take(sequence)
+        return True
+
+    def _reserve(self, sequence: Sequence) -> bool:
+        """See to it that a running sequence has blocks for all of its tokens; False if too few are free."""
+        missing = self._blocks_for(sequence) - len(sequence.blocks)
+        if missing > self.pool.num_free:
+            return False
+        if missing:
+            sequence.blocks += self.pool.take(missing)
+        return True
+
+    def _admit(self, sequence: Sequence, step: Step) -> bool:
+        """Let the first in line run: on the cached blocks of its prefix, and on fresh ones for all the rest.
+
+        Not in a step that had to preempt: who has just given way would be the first to come back.
+        """
+        if step.budget == 0 or step.is_short_of_blocks or len(self.running) == self.max_running:
+            return False
+        prefix = self._cached_prefix(sequence)
+        fresh = self._blocks_for(sequence) - len(prefix)
+        if not self.pool.fits(prefix, fresh):
+            return False
+        self.pool.share(prefix)
+        sequence.blocks = prefix + self.pool.take(fresh)
+        sequence.computed = len(prefix) * self.block_size
+        if sequence.preemptions == 0:
+            sequence.cached_tokens = min(sequence.computed, sequence.prompt_length)
+        self.waiting.leave(sequence)
+        self.running.join(sequence)
+        sequence.is_running = True
+        self._admitted.append(sequence)
+        step.take(sequence)
+        return True
+
+    def _make_way(self) -> None:
+        """Let the first in line take the place of running sequences of a lower class, the last ones first."""
+        while self.waiting and self.running and self.rank(self.waiting.first) < self.rank(self.running.last):
+            if self._has_room_for(self.waiting.first):
+                break
+            self._preempt(self.running.last)
+
+    def _has_room_for(self, sequence: Sequence) -> bool:
+        prefix = self._cached_prefix(sequence)
+        fresh = self._blocks_for(sequence) - len(prefix)
+        return len(self.running) < self.max_running and self.pool.fits(prefix, fresh)
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Take a running sequence's blocks away; it waits in its old place to be computed again."""
+        self._suspend(sequence)
+        sequence.preemptions += 1
+        self.counters.preemptions += 1
+
+    def _suspend(self, sequence: Sequence) -> None:
+        self._stop_running(sequence)
+        self.waiting.join(sequence)
+
+    def _stop_running(self, sequence: Sequence) -> None:
+        self.running.leave(sequence)
+        sequence.is_running = False
+        self.pool.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = 0
+
+    def _blocks_for(self, sequence: Sequence) -> int:
+        """Blocks that hold all of its tokens."""
+        return -(-len(sequence.tokens) // self.block_size)
+
+    def _cached_prefix(self, sequence: Sequence) -> list[Block]:
+        """The longest run of published blocks that a sequence begins with, short of its last token.
+
+        The last token is always computed: its logits are what the next one is drawn from. A sequence whose prompt is
+        being scored takes nothing from the cache until that is done: each of its rows is needed.
+        """
+        if not sequence.shares_blocks or sequence.is_scoring:
+            return []
+        full = (len(sequence.tokens) - 1) // self.block_size
+        extend_chain(sequence.chain, sequence.tokens, full, self.block_size, sequence.salt)
+        return self.pool.find(sequence.chain[:full])
+
+    # --- a step is taken in -------------------------------------------------------------------------------------------
+
+    def commit(self, batch: Batch, results: Seq[SpanResult]) -> list[Emission]:
+        """Take in what a step computed: cursors advance, full blocks are published, stops are decided."""
+        self._count_admissions()
+        emissions = []
+        for span, result in zip(batch.spans, results, strict=True):
+            if not span.sequence.is_running:  # aborted while its step was computed
+                continue
+            self._advance(span)
+            emission = self._accept(span, result)
+            if emission is not None:
+                emissions.append(emission)
+        return emissions
+
+    def _count_admissions(self) -> None:
+        for sequence in self._admitted:
+            if sequence.shares_blocks and sequence.preemptions == 0:
+                self.counters.prefix_cache_queries += sequence.prompt_length
+                self.counters.prefix_cache_hits += sequence.cached_tokens
+        self._admitted.clear()
+
+    def _advance(self, span: Span) -> None:
+        """Move the cursor past a span, publish the blocks that it filled, and call the siblings after the prompt."""
+        sequence = span.sequence
+        sequence.computed = span.stop
+        filled = span.stop // self.block_size
+        if sequence.shares_blocks and filled > span.start // self.block_size:
+            extend_chain(sequence.chain, sequence.tokens, filled, self.block_size, sequence.salt)
+            for index in range(span.start // self.block_size, filled):
+                self.pool.publish(sequence.blocks[index], sequence.chain[index])
+        if sequence.computed >= sequence.prompt_length and sequence.handle in self.siblings:
+            self._call_siblings(sequence.handle)
+
+    def _call_siblings(self, handle: int) -> None:
+        for sibling in self.siblings.pop(handle):
+            self.waiting.join(sibling)
+
+    def _accept(self, span: Span, result: SpanResult) -> Emission | None:
+        """Take what was drawn and scored for a span; None if there is nothing to tell."""
+        sequence = span.sequence
+        if result.error is not None:
+            return self._fail(sequence, result.error)
+        scores = self._new_scores(span, result.prompt_logprobs)
+        if not span.samples:
+            return _emission(sequence, scores) if scores else None
+        assert result.token is not None, "a span that samples brings a token or an error"
+        sequence.tokens.append(result.token)
+        self.counters.generation_tokens += 1
+        ended = ending(sequence, self.eos_token_ids, self.max_length)
+        if ended is not None:
+            self._end(sequence, ended.reason)
+        return _emission(sequence, scores, (result.token,), result.logprobs, ended)
+
+    def _new_scores(self, span: Span, scores: tuple[TokenLogprobs, ...]) -> tuple[TokenLogprobs, ...]:
+        """Those of a span's prompt scores that were not told before: after a preemption its rows come again."""
+        sequence = span.sequence
+        told, sequence.scored = sequence.scored, max(sequence.scored, span.start + len(scores))
+        return scores[max(0, told - span.start) :]
+
+    def _fail(self, sequence: Sequence, error: str) -> Emission:
+        self._end(sequence, "error")
+        return Emission(
+            sequence.handle,
+            sequence.index,
+            token_ids=(),
+            finish_reason="error",
+            cached_tokens=sequence.cached_tokens,
+            error=error,
+        )
+
+    def _end(self, sequence: Sequence, reason: FinishReason) -> None:
+        """Forget a sequence wherever it stands, and free what it holds."""
+        self.counters.finished[reason] += 1
+        choices = self.requests[sequence.handle]
+        del choices[sequence.index]
+        if not choices:
+            del self.requests[sequence.handle]
+        siblings = self.siblings.get(sequence.handle, [])
+        if sequence in siblings:
+            siblings.remove(sequence)
+        else:
+            if sequence.is_running:
+                self._stop_running(sequence)
+            else:
+                self.waiting.leave(sequence)
+            if siblings:  # somebody still has to compute the prompt
+                self.waiting.join(siblings.pop(0))
+        if not siblings:
+            self.siblings.pop(sequence.handle, None)
+
+
+def _emission(
+    sequence: Sequence,
+    scores: tuple[TokenLogprobs, ...],
+    token_ids: tuple[int, ...] = (),
+    logprobs: TokenLogprobs | None = None,
+    ended: Ending | None = None,
+) -> Emission:
+    return Emission(
+        sequence.handle,
+        sequence.index,
+        token_ids,
+        logprobs=() if logprobs is None else (logprobs,),
+        prompt_logprobs=scores,
+        finish_reason=ended.reason if ended else None,
+        stop_reason=ended.stop_token if ended else None,
+        cached_tokens=sequence.cached_tokens,
+    )

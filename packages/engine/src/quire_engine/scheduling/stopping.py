@@ -1,0 +1,34 @@
+"""When a sequence has ended, judged by its tokens alone. Stop strings are the text side's business."""
+
+from __future__ import annotations
+
+from collections.abc import Set as AbstractSet
+from typing import NamedTuple
+
+from quire_engine.sequence import FinishReason, Sequence
+
+
+class Ending(NamedTuple):
+    """Why a sequence ended, and the stop token that did it, unless that is an end-of-sequence token."""
+
+    reason: FinishReason
+    stop_token: int | None = None
+
+
+def ending(sequence: Sequence, eos_token_ids: AbstractSet[int], max_length: int) -> Ending | None:
+    """Whether the newest token of `sequence` is its last: an end or stop token, or the length is used up.
+
+    `min_tokens` come before any end or stop token counts. `max_length` is of prompt and output together.
+    """
+    params = sequence.params
+    token = sequence.tokens[-1]
+    if sequence.output_length > params.min_tokens:
+        if token in eos_token_ids and not params.ignore_eos:
+            return Ending("stop")
+        if token in params.stop_token_ids:
+            return Ending("stop", token)
+    if params.max_tokens is not None and sequence.output_length >= params.max_tokens:
+        return Ending("length")
+    if len(sequence.tokens) >= max_length:
+        return Ending("length")
+    return None

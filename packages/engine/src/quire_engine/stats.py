@@ -1,0 +1,45 @@
+"""What an engine counts: a snapshot that crosses the link with every step. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import msgspec
+
+from quire_engine.sequence import FinishReason
+
+
+class Stats(msgspec.Struct, frozen=True, array_like=True):
+    """How an engine stands: gauges of this moment first, then counters since its start."""
+
+    running: int = 0
+    """Sequences that hold blocks and are computed."""
+    waiting: int = 0
+    """Sequences in line, and choices that wait for their prompt to be computed."""
+    kv_usage: float = 0.0
+    """Share of the KV cache's blocks that are referenced, from 0 to 1."""
+    prefix_cache_queries: int = 0
+    """Prompt tokens looked up in the prefix cache."""
+    prefix_cache_hits: int = 0
+    """Prompt tokens found there."""
+    preemptions: int = 0
+    """Times a sequence gave its blocks back to be computed again later."""
+    prompt_tokens: int = 0
+    """Tokens of prompts taken in, each request's once."""
+    generation_tokens: int = 0
+    """Tokens drawn."""
+    finished: dict[FinishReason, int] = {}
+    """Choices that ended, by reason."""
+
+
+@dataclass(slots=True)
+class Counters:
+    """The counters behind Stats. Only the Scheduler changes them."""
+
+    prefix_cache_queries: int = 0
+    prefix_cache_hits: int = 0
+    preemptions: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+    finished: Counter[FinishReason] = field(default_factory=Counter)
