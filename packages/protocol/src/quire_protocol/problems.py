@@ -1,0 +1,180 @@
+"""Says what pydantic found wrong in a sentence, at the JSON path where it is; knows no particular schema.
+
+pydantic's own errors name union branches in their path, and report one mistake once per branch. Here a path holds only
+steps that the data really has, and branches that failed early are left out.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ArgsKwargs, ErrorDetails, InitErrorDetails, PydanticCustomError
+
+Path = tuple[int | str, ...]
+
+EXPECTED = {
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "bytes_type": "a string",
+    "callable_type": "a callable",
+    "dataclass_type": "an object",
+    "dict_type": "an object",
+    "enum": "{expected}",
+    "finite_number": "a finite number",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "greater_than": "greater than {gt}",
+    "greater_than_equal": "at least {ge}",
+    "int_from_float": "an integer",
+    "int_parsing": "an integer",
+    "int_parsing_size": "an integer of at most 64 bits",
+    "int_type": "an integer",
+    "less_than": "less than {lt}",
+    "less_than_equal": "at most {le}",
+    "list_type": "a list",
+    "literal_error": "{expected}",
+    "mapping_type": "an object",
+    "model_attributes_type": "an object",
+    "model_type": "an object",
+    "none_required": "null",
+    "string_too_long": "at most {max_length} long",
+    "string_too_short": "at least {min_length} long",
+    "string_type": "a string",
+    "too_long": "a list of at most {max_length}",
+    "too_short": "a list of at least {min_length}",
+    "tuple_type": "a list",
+    "union_tag_invalid": "one of {expected_tags}",
+}
+"""What a value must be, by pydantic's name of the error: completes "<place> must be …"."""
+
+SENTENCES = {
+    "extra_forbidden": "{place} is not a known field.",
+    "missing": "{place} is required.",
+    "unexpected_keyword_argument": "{place} is not a known field.",
+    "union_tag_not_found": "{place} is required.",
+}
+"""What is said where no value is at fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One of pydantic's errors with its way through the data: each step of it, and whether the data has that step."""
+
+    error: ErrorDetails
+    steps: tuple[tuple[int | str, bool], ...]
+
+    @property
+    def path(self) -> Path:
+        """The steps that the data has; the others name branches of unions."""
+        return tuple(step for step, real in self.steps if real)
+
+
+def field_error(field: str, message: str, value: object) -> ValidationError:
+    """An error seen by looking at several fields, placed at the one to change. Raise it inside a validator."""
+    return ValidationError.from_exception_data(field, [_line("value_error", message, {}, (field,), value)])
+
+
+def restate(error: ValidationError, data: object) -> ValidationError:
+    """The same errors in sentences; each `loc` is a path in `data`, each `type` and `ctx` as pydantic gave it."""
+    if isinstance(data, ArgsKwargs):
+        data = data.kwargs
+    problems = [Problem(found, tuple(_walk(found, data))) for found in error.errors(include_url=False)]
+    merged: dict[Path, list[ErrorDetails]] = {}
+    for problem in _narrow(problems, 0):
+        merged.setdefault(problem.path, []).append(problem.error)
+    return ValidationError.from_exception_data(error.title, [_restated(path, same) for path, same in merged.items()])
+
+
+def shown(value: object) -> str:
+    """A value as JSON spells it, when short; else what kind of value it is."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return str(value).removesuffix(".0")
+        case str() if len(value) <= 60:
+            return f'"{value}"'
+        case str():
+            return f'"{value[:60]}…" ({len(value)} characters)'
+        case list() | tuple():
+            return f"a list of {len(value)}"
+        case Mapping():
+            return "an object"
+    return f"a {type(value).__name__}"
+
+
+def _walk(error: ErrorDetails, data: object) -> Iterable[tuple[int | str, bool]]:
+    """Follow pydantic's location through the data. What is missing, or wrong about a key, is a last step of its own."""
+    for place, step in enumerate(error["loc"], 1):
+        match data:
+            case Mapping() if step in data:
+                data = data[step]
+                yield step, True
+            case list() | tuple() if isinstance(step, int) and step < len(data):
+                data = data[step]
+                yield step, True
+            case _:
+                yield step, place == len(error["loc"]) and error["type"] == "missing"
+    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
+        yield error["ctx"]["discriminator"].strip("'"), True
+
+
+def _narrow(problems: list[Problem], depth: int) -> list[Problem]:
+    """Leave out, wherever a union has several branches, those that did not get as far as the best one."""
+    kept = [problem for problem in problems if len(problem.steps) == depth]
+    branches: dict[tuple[int | str, bool], list[Problem]] = {}
+    for problem in problems:
+        if len(problem.steps) > depth:
+            branches.setdefault(problem.steps[depth], []).append(problem)
+    alternatives = []
+    for (_, real), branch in branches.items():
+        narrowed = _narrow(branch, depth + 1)
+        if real:
+            kept += narrowed
+        else:
+            alternatives.append(narrowed)
+    furthest = max((_reach(branch) for branch in alternatives), default=0)
+    for branch in alternatives:
+        if _reach(branch) == furthest:
+            kept += branch
+    return kept
+
+
+def _reach(branch: list[Problem]) -> int:
+    return max(len(problem.path) for problem in branch)
+
+
+def _restated(path: Path, same: list[ErrorDetails]) -> InitErrorDetails:
+    """One sentence for all that was expected at one place."""
+    first = same[0]
+    place = ".".join(map(str, path)) or "the body"
+    expected = dict.fromkeys(_expected(error) for error in same if error["type"] in EXPECTED)
+    if first["type"] in SENTENCES:
+        message = SENTENCES[first["type"]].format(place=place)
+    elif expected:
+        message = f"{place} must be {' or '.join(expected)}, got {shown(_wrong_value(first))}."
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+    return _line(first["type"], message, first.get("ctx", {}), path, first["input"])
+
+
+def _expected(error: ErrorDetails) -> str:
+    context = error.get("ctx", {})
+    if context.get("min_length") == 1:
+        return "a non-empty string" if error["type"] == "string_too_short" else "a non-empty list"
+    return EXPECTED[error["type"]].format_map(
+        {name: shown(value) if isinstance(value, float) else value for name, value in context.items()}
+    )
+
+
+def _wrong_value(error: ErrorDetails) -> object:
+    """The wrong value: pydantic's input, or in it the tag that no branch has."""
+    return error["ctx"]["tag"] if error["type"] == "union_tag_invalid" else error["input"]
+
+
+def _line(kind: str, message: str, context: dict[str, Any], path: Path, value: object) -> InitErrorDetails:
+    error = PydanticCustomError(kind, "{message}", {**context, "message": message})  # type: ignore[arg-type]
+    return {"type": error, "loc": path, "input": value}

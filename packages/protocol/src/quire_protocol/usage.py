@@ -1,0 +1,41 @@
+"""What an answer cost in tokens, and whether a stream tells it."""
+
+from quire_protocol.base import OpenAIBaseModel
+
+
+class PromptTokenUsageInfo(OpenAIBaseModel):
+    """Where the prompt's tokens came from."""
+
+    cached_tokens: int | None = None
+    """Prompt tokens whose keys and values were in the prefix cache."""
+
+
+class UsageInfo(OpenAIBaseModel):
+    """Tokens of a request and its answers, all choices together."""
+
+    prompt_tokens: int = 0
+    """Tokens of the prompt."""
+    total_tokens: int = 0
+    """Tokens of prompt and answers."""
+    completion_tokens: int | None = 0
+    """Tokens of the answers."""
+    prompt_tokens_details: PromptTokenUsageInfo | None = None
+    """Where the prompt's tokens came from, when the server is set to tell."""
+
+
+class RequestResponseMetadata(OpenAIBaseModel):
+    """What a server remembers of a request beside its answer."""
+
+    request_id: str
+    """The request's id."""
+    final_usage_info: UsageInfo | None = None
+    """What the request cost, once it has been answered."""
+
+
+class StreamOptions(OpenAIBaseModel):
+    """What a stream tells beside the answer."""
+
+    include_usage: bool | None = True
+    """End the stream with a chunk that has the usage and no choices."""
+    continuous_usage_stats: bool | None = False
+    """Put the usage so far on every chunk; needs `include_usage`."""
