@@ -31,6 +31,8 @@ class Batch:
     """The spans of one step, in the order of the packed rows."""
 
     spans: tuple[Span, ...]
+    admitted: tuple[Sequence, ...] = ()
+    """The sequences among them that began to run in this step."""
 
     def __bool__(self) -> bool:
         return bool(self.spans)

@@ -10,7 +10,7 @@ from quire_engine.kv.digest import extend_chain
 from quire_engine.kv.pool import Block, BlockPool
 from quire_engine.scheduling.batch import Batch, Span, SpanResult
 from quire_engine.scheduling.policy import RANKS, Line
-from quire_engine.scheduling.stopping import Ending, ending
+from quire_engine.scheduling.stopping import ending
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
 from quire_engine.stats import Counters, Stats
 
@@ -21,6 +21,7 @@ class Step:
     def __init__(self, budget: int) -> None:
         self.budget = budget
         self.spans: list[Span] = []
+        self.admitted: list[Sequence] = []
         self.is_short_of_blocks = False
 
     def take(self, sequence: Sequence) -> None:
@@ -31,7 +32,7 @@ class Step:
 
     def batch(self) -> Batch:
         """The spans, for good."""
-        return Batch(tuple(self.spans))
+        return Batch(tuple(self.spans), tuple(self.admitted))
 
 
 class Scheduler:
@@ -73,7 +74,6 @@ class Scheduler:
         self.requests: dict[int, dict[int, Sequence]] = {}
         """By handle and choice: every sequence that has not ended."""
         self.counters = Counters()
-        self._admitted: list[Sequence] = []  # by the last schedule(), until its commit() or retract()
         self._arrivals = 0
 
     # --- requests come and go -----------------------------------------------------------------------------------------
@@ -145,10 +145,9 @@ class Scheduler:
 
         No cursor has moved. Who was admitted waits again; who ran before keeps the blocks reserved for it.
         """
-        for sequence in self._admitted:
+        for sequence in batch.admitted:
             if sequence.is_running:
                 self._suspend(sequence)
-        self._admitted.clear()
 
     def _extend(self, sequence: Sequence, step: Step) -> bool:
         """Give a running sequence its share of the step; False if nothing is left to share."""
@@ -191,7 +190,7 @@ class Scheduler:
         self.waiting.leave(sequence)
         self.running.join(sequence)
         sequence.is_running = True
-        self._admitted.append(sequence)
+        step.admitted.append(sequence)
         step.take(sequence)
         return True
 
@@ -244,23 +243,28 @@ class Scheduler:
 
     def commit(self, batch: Batch, results: Seq[SpanResult]) -> list[Emission]:
         """Take in what a step computed: cursors advance, full blocks are published, stops are decided."""
-        self._count_admissions()
+        self._count_lookups(batch)
         emissions = []
         for span, result in zip(batch.spans, results, strict=True):
             if not span.sequence.is_running:  # aborted while its step was computed
                 continue
+            if result.error is not None:  # what the span left in its blocks is not to be trusted: publish nothing
+                emissions.append(self._fail(span.sequence, result.error))
+                continue
             self._advance(span)
-            emission = self._accept(span, result)
-            if emission is not None:
-                emissions.append(emission)
+            scores = self._new_scores(span, result.prompt_logprobs)
+            if span.samples:
+                emissions.append(self._append(span.sequence, result, scores))
+            elif scores:
+                emissions.append(self._report(span.sequence, scores))
         return emissions
 
-    def _count_admissions(self) -> None:
-        for sequence in self._admitted:
+    def _count_lookups(self, batch: Batch) -> None:
+        """Count what each sequence found in the prefix cache, when it first runs."""
+        for sequence in batch.admitted:
             if sequence.shares_blocks and sequence.preemptions == 0:
                 self.counters.prefix_cache_queries += sequence.prompt_length
                 self.counters.prefix_cache_hits += sequence.cached_tokens
-        self._admitted.clear()
 
     def _advance(self, span: Span) -> None:
         """Move the cursor past a span, publish the blocks that it filled, and call the siblings after the prompt."""
@@ -271,45 +275,45 @@ class Scheduler:
             extend_chain(sequence.chain, sequence.tokens, filled, self.block_size, sequence.salt)
             for index in range(span.start // self.block_size, filled):
                 self.pool.publish(sequence.blocks[index], sequence.chain[index])
-        if sequence.computed >= sequence.prompt_length and sequence.handle in self.siblings:
-            self._call_siblings(sequence.handle)
+        if span.stop >= sequence.prompt_length:
+            for sibling in self.siblings.pop(sequence.handle, ()):
+                self.waiting.join(sibling)
 
-    def _call_siblings(self, handle: int) -> None:
-        for sibling in self.siblings.pop(handle):
-            self.waiting.join(sibling)
-
-    def _accept(self, span: Span, result: SpanResult) -> Emission | None:
-        """Take what was drawn and scored for a span; None if there is nothing to tell."""
+    def _new_scores(self, span: Span, scores: tuple[TokenLogprobs, ...]) -> tuple[TokenLogprobs, ...]:
+        """Those of a span's prompt scores that were not told before: after a preemption its rows come again."""
+        if not scores:
+            return ()
         sequence = span.sequence
-        if result.error is not None:
-            return self._fail(sequence, result.error)
-        scores = self._new_scores(span, result.prompt_logprobs)
-        if not span.samples:
-            return _emission(sequence, scores) if scores else None
+        told, sequence.scored = sequence.scored, max(sequence.scored, span.start + len(scores))
+        return scores[max(0, told - span.start) :]
+
+    def _append(self, sequence: Sequence, result: SpanResult, scores: tuple[TokenLogprobs, ...]) -> Emission:
+        """Append the drawn token, and end the sequence if that was its last one."""
         assert result.token is not None, "a span that samples brings a token or an error"
         sequence.tokens.append(result.token)
         self.counters.generation_tokens += 1
         ended = ending(sequence, self.eos_token_ids, self.max_length)
         if ended is not None:
             self._end(sequence, ended.reason)
-        return _emission(sequence, scores, (result.token,), result.logprobs, ended)
-
-    def _new_scores(self, span: Span, scores: tuple[TokenLogprobs, ...]) -> tuple[TokenLogprobs, ...]:
-        """Those of a span's prompt scores that were not told before: after a preemption its rows come again."""
-        sequence = span.sequence
-        told, sequence.scored = sequence.scored, max(sequence.scored, span.start + len(scores))
-        return scores[max(0, told - span.start) :]
-
-    def _fail(self, sequence: Sequence, error: str) -> Emission:
-        self._end(sequence, "error")
         return Emission(
             sequence.handle,
             sequence.index,
-            token_ids=(),
-            finish_reason="error",
+            (result.token,),
+            logprobs=(result.logprobs,) if result.logprobs else (),
+            prompt_logprobs=scores,
+            finish_reason=ended.reason if ended else None,
+            stop_reason=ended.stop_token if ended else None,
             cached_tokens=sequence.cached_tokens,
-            error=error,
         )
+
+    def _report(self, sequence: Sequence, scores: tuple[TokenLogprobs, ...]) -> Emission:
+        cached = sequence.cached_tokens
+        return Emission(sequence.handle, sequence.index, (), prompt_logprobs=scores, cached_tokens=cached)
+
+    def _fail(self, sequence: Sequence, error: str) -> Emission:
+        self._end(sequence, "error")
+        cached = sequence.cached_tokens
+        return Emission(sequence.handle, sequence.index, (), finish_reason="error", cached_tokens=cached, error=error)
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         """Forget a sequence wherever it stands, and free what it holds."""
@@ -330,22 +334,3 @@ class Scheduler:
                 self.waiting.join(siblings.pop(0))
         if not siblings:
             self.siblings.pop(sequence.handle, None)
-
-
-def _emission(
-    sequence: Sequence,
-    scores: tuple[TokenLogprobs, ...],
-    token_ids: tuple[int, ...] = (),
-    logprobs: TokenLogprobs | None = None,
-    ended: Ending | None = None,
-) -> Emission:
-    return Emission(
-        sequence.handle,
-        sequence.index,
-        token_ids,
-        logprobs=() if logprobs is None else (logprobs,),
-        prompt_logprobs=scores,
-        finish_reason=ended.reason if ended else None,
-        stop_reason=ended.stop_token if ended else None,
-        cached_tokens=sequence.cached_tokens,
-    )
