@@ -1,1 +1,18 @@
-"""quire_kernels."""
+"""The ops of Quire: each a reference, a Triton body for CUDA, a CPU body, and one function that picks."""
+
+from quire_kernels.__about__ import __version__
+from quire_kernels._checks import DeviceError, DtypeError, KernelError, ShapeError
+from quire_kernels._select import BodyError
+from quire_kernels.paged_attention import paged_attention
+from quire_kernels.store_kv import store_kv
+
+__all__ = [
+    "BodyError",
+    "DeviceError",
+    "DtypeError",
+    "KernelError",
+    "ShapeError",
+    "__version__",
+    "paged_attention",
+    "store_kv",
+]
