@@ -1,0 +1,49 @@
+"""The tensors that hold keys and values, and their shape. It does not know which block belongs to whom."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class LayerShape:
+    """What one attention layer stores for a token."""
+
+    heads: int
+    """Key/value heads."""
+    key_size: int
+    """Elements of one head's key."""
+    value_size: int
+    """Elements of one head's value."""
+
+    @property
+    def elements(self) -> int:
+        """Elements stored for one token."""
+        return self.heads * (self.key_size + self.value_size)
+
+
+@dataclass(frozen=True, slots=True)
+class KVCache:
+    """Keys and values of every layer, in blocks. The kernels change them in place, through the seam."""
+
+    keys: tuple[Tensor, ...]
+    """Per layer [blocks, block, heads, key_size]."""
+    values: tuple[Tensor, ...]
+    """Per layer [blocks, block, heads, value_size]."""
+
+    @classmethod
+    def allocate(
+        cls, layers: tuple[LayerShape, ...], blocks: int, block_size: int, dtype: torch.dtype, device: torch.device
+    ) -> KVCache:
+        """Zeroed: a row nobody wrote must still be a number, for kernels that read it and mask it afterwards."""
+
+        def zeros(heads: int, size: int) -> Tensor:
+            return torch.zeros(blocks, block_size, heads, size, dtype=dtype, device=device)
+
+        return cls(
+            keys=tuple(zeros(layer.heads, layer.key_size) for layer in layers),
+            values=tuple(zeros(layer.heads, layer.value_size) for layer in layers),
+        )

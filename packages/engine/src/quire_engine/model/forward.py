@@ -1,0 +1,53 @@
+"""Calls the model: token ids in, logits of chosen rows out. It knows transformers' calling convention, no sequences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPast
+
+from quire_engine.model.seam import Pass
+
+
+class Forward:
+    """A causal language model behind two calls that differ in how much memory logits may take."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self._model = model
+        self._trunk = cast(PreTrainedModel, model.base_model)
+
+    def logits(self, ids: Tensor, positions: Tensor, rows: Tensor, quire: Pass) -> Tensor:
+        """[R, V]: the logits of some rows [R] of a pass with ids and positions [T]."""
+        out = self._model(
+            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=rows, quire=quire
+        )
+        logits: Tensor = out.logits
+        return logits[0]
+
+    def logits_in_parts(self, ids: Tensor, positions: Tensor, parts: list[Tensor], quire: Pass) -> Iterator[Tensor]:
+        """The same for several sets of rows, one after the other: all layers run once, the output projection per part.
+
+        A prompt whose every row is scored would otherwise need its length times the vocabulary in memory.
+        """
+        hidden = self._trunk(input_ids=ids[None], position_ids=positions[None], use_cache=False, quire=quire)
+        with _answering(self._trunk, hidden):
+            for rows in parts:
+                yield self.logits(ids, positions, rows, quire)
+
+
+@contextmanager
+def _answering(trunk: PreTrainedModel, hidden: BaseModelOutputWithPast) -> Iterator[None]:
+    """Let the trunk give a known output, so that the model around it computes its own way from there to logits."""
+
+    def known(*_: Any, **__: Any) -> BaseModelOutputWithPast:
+        return hidden
+
+    trunk.forward = known
+    try:
+        yield
+    finally:
+        del trunk.forward

@@ -1,0 +1,67 @@
+"""From a checkpoint folder to a transformers model on its device. It knows files and dtypes, no requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
+
+from quire_engine.errors import ModelNotSupported
+from quire_engine.model.spec import DTYPES, ModelSpec
+
+
+def load_model(
+    spec: ModelSpec, *, dtype: str, device: torch.device, trust_remote_code: bool, progress: bool
+) -> PreTrainedModel:
+    """The model in eval mode, weights from safetensors only, none of them missing or made up."""
+    with _quiet(progress):
+        try:
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                spec.path,
+                dtype=DTYPES[dtype],
+                attn_implementation="eager",  # what the proof compares with; the seam takes over afterwards
+                use_safetensors=True,
+                trust_remote_code=trust_remote_code,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            raise ModelNotSupported(f"{spec.architecture} cannot be loaded from {spec.path}: {error}") from error
+    model, info = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+    _require_every_weight(spec, info)
+    return model.eval().requires_grad_(False).to(device)
+
+
+def _require_every_weight(spec: ModelSpec, info: dict[str, Any]) -> None:
+    """transformers makes up weights that a checkpoint lacks; an answer from made-up weights is a wrong answer."""
+    for problem in ("missing_keys", "mismatched_keys"):
+        names = sorted(map(str, info[problem]))
+        if names:
+            raise ModelNotSupported(
+                f"{spec.path} does not hold all of {spec.architecture}: {len(names)} {problem.replace('_', ' ')}, "
+                f"first {names[0]!r}; is the download complete, and is it a causal language model?"
+            )
+
+
+@contextmanager
+def _quiet(progress: bool) -> Iterator[None]:
+    """transformers' own bar when one is asked for; no advice meant for people who train."""
+    verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity(transformers_logging.ERROR)
+    _show_bar(progress)
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        _show_bar(had_bar)
+
+
+def _show_bar(shown: bool) -> None:
+    switch: Callable[[], None] = (
+        transformers_logging.enable_progress_bar if shown else transformers_logging.disable_progress_bar
+    )
+    switch()

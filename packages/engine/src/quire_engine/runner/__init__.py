@@ -1,0 +1,1 @@
+"""Runners compute batches: pack, model, sample."""

@@ -1,0 +1,98 @@
+"""From an EngineConfig to a runner that is ready: resolve, read, load, prove, measure, decide, allocate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel
+
+from quire_engine.attention import BACKENDS
+from quire_engine.checkpoint import resolve
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.decide import decide, settle_context, settle_dtype
+from quire_engine.errors import ConfigError
+from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
+from quire_engine.kv.cache import KVCache, LayerShape
+from quire_engine.model.forward import Forward
+from quire_engine.model.load import load_model
+from quire_engine.model.proof import prove
+from quire_engine.model.spec import ModelSpec, read_spec
+from quire_engine.runner.base import Runner
+from quire_engine.runner.eager import EagerRunner
+from quire_engine.runner.pack import Packer
+from quire_engine.runner.rehearsal import made_up
+from quire_engine.sampling.sampler import Sampler
+
+REHEARSAL_BLOCK = 16
+
+
+def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisions]:
+    """Load the model that was asked for; ConfigError, with the way out, where that cannot be done."""
+    device = _find_device(config)
+    spec = read_spec(resolve(config.model, config.revision), config)
+    context = settle_context(config, spec, notes=[])  # contradictions come to light before any weight is read
+    model = load_model(
+        spec,
+        dtype=settle_dtype(config, spec),
+        device=device,
+        trust_remote_code=config.trust_remote_code,
+        progress=progress,
+    )
+    layers = prove(model, architecture=spec.architecture, context=context)
+    build = Assembly(model, layers, spec, device)
+    machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
+    decisions = decide(config, spec, machine, layers=layers, parameters=model.num_parameters())
+    runner = build.runner(
+        blocks=decisions.num_blocks,
+        block_size=decisions.block_size,
+        seats=decisions.max_num_seqs,
+        max_model_len=decisions.max_model_len,
+    )
+    return runner, decisions
+
+
+@dataclass(frozen=True, slots=True)
+class Assembly:
+    """The parts from which runners are put together."""
+
+    model: PreTrainedModel
+    layers: tuple[LayerShape, ...]
+    spec: ModelSpec
+    device: torch.device
+
+    def runner(self, *, blocks: int, block_size: int, seats: int, max_model_len: int) -> EagerRunner:
+        """A runner with a cache of its own."""
+        vocab_size = self.spec.vocab_size
+        return EagerRunner(
+            Forward(self.model),
+            KVCache.allocate(self.layers, blocks, block_size, self.model.dtype, self.device),
+            attention=BACKENDS[0],
+            sampler=Sampler(vocab_size=vocab_size, eos_token_ids=self.spec.eos_token_ids, device=self.device),
+            packer=Packer(seats=seats, max_model_len=max_model_len, block_size=block_size, device=self.device),
+            vocab_size=vocab_size,
+            device=self.device,
+        )
+
+    def measure_cuda(self, config: EngineConfig, context: int) -> Machine:
+        """The card with the model on it, after the largest step, computed in a cache just large enough for it."""
+        sequences = min(config.max_num_seqs, config.max_num_batched_tokens)
+        tokens = min(config.max_num_batched_tokens, sequences * context)
+        longest = -(-tokens // sequences)
+        blocks = -(-longest // REHEARSAL_BLOCK)
+        runner = self.runner(blocks=blocks, block_size=REHEARSAL_BLOCK, seats=sequences, max_model_len=longest)
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        runner.run(made_up(sequences=sequences, tokens=tokens, block_size=REHEARSAL_BLOCK)).wait()
+        peak = torch.cuda.max_memory_allocated(self.device) - before
+        runner.close()
+        return measure_cuda(self.device, peak)
+
+
+def _find_device(config: EngineConfig) -> torch.device:
+    has_cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not has_cuda:
+        raise ConfigError(
+            "device is 'cuda', but torch finds no CUDA device; check the driver and torch's build, or ask for 'cpu'"
+        )
+    return torch.device("cuda" if has_cuda and config.device != "cpu" else "cpu")

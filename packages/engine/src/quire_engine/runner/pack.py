@@ -1,0 +1,135 @@
+"""From a batch of spans to the tensors of one pass, in one host buffer and one copy. It knows no model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quire_engine.attention.base import Layout
+from quire_engine.runner.seats import Seats
+from quire_engine.scheduling.batch import Batch, Span
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBatch:
+    """The tensors of one pass. T rows (tokens) of S spans lie one after the other. Nobody changes it."""
+
+    spans: tuple[Span, ...]
+    """S spans, in the order of their rows."""
+    ids: Tensor
+    """[T] int64: token ids."""
+    positions: Tensor
+    """[T] int64: each token's place in its own sequence."""
+    layout: Layout
+    """Slots, starts, lengths and tables: what attention needs."""
+    last_rows: Ints
+    """[S] on the host: each span's last row."""
+    stops: Ints
+    """[S] on the host: one past each span's last position."""
+
+    @property
+    def rows(self) -> int:
+        """T."""
+        return self.ids.shape[0]
+
+
+class Packer:
+    """Packs batches for one device. Owns the seats."""
+
+    def __init__(self, *, seats: int, max_model_len: int, block_size: int, device: torch.device) -> None:
+        self.seats = Seats(seats, -(-max_model_len // block_size))
+        self.block_size = block_size
+        self._device = device
+
+    def pack(self, batch: Batch) -> PackedBatch:
+        """Lay out the spans' rows and send them to the device."""
+        spans = batch.spans
+        tables = self.seats.tables
+        rows = np.array(self.seats.rows(spans), dtype=np.int64)  # [S]
+        first = np.array([span.start for span in spans], dtype=np.int64)  # [S] positions
+        counts = np.array([span.length for span in spans], dtype=np.int64)  # [S]
+        lengths = first + counts  # [S]
+        starts = np.zeros(len(spans) + 1, dtype=np.int64)
+        np.cumsum(counts, out=starts[1:])
+        total, longest = int(starts[-1]), int(lengths.max())
+        width = -(-longest // self.block_size)
+
+        host = Buffer(total, len(spans), width, pinned=self._device.type == "cuda")
+        host.ids[:] = tokens_of(spans)
+        owner = np.repeat(np.arange(len(spans)), counts)  # [T] the span of each row
+        np.subtract(np.arange(total), (starts[:-1] - first)[owner], out=host.positions)
+        blocks, offsets = np.divmod(host.positions, self.block_size)
+        np.add(tables[rows[owner], blocks].astype(np.int64) * self.block_size, offsets, out=host.slots)
+        host.starts[:], host.lengths[:] = starts, lengths
+        host.tables[:] = tables[rows, :width]
+
+        device = host.send(self._device)
+        layout = Layout(
+            slots=device.slots,
+            starts=device.starts,
+            lengths=device.lengths,
+            tables=device.tables,
+            longest_span=int(counts.max()),
+            longest_context=longest,
+        )
+        return PackedBatch(spans, device.ids, device.positions, layout, last_rows=starts[1:] - 1, stops=lengths)
+
+
+def tokens_of(spans: tuple[Span, ...]) -> list[int]:
+    """The ids of all rows, one span after the other."""
+    ids: list[int] = []
+    for span in spans:
+        if span.length == 1:
+            ids.append(span.sequence.tokens[span.start])
+        else:
+            ids += span.sequence.tokens[span.start : span.stop]
+    return ids
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """The buffer's tensors on the device."""
+
+    ids: Tensor
+    positions: Tensor
+    slots: Tensor
+    starts: Tensor
+    lengths: Tensor
+    tables: Tensor
+
+
+class Buffer:
+    """One stretch of host memory with every field of a pass in it, so that one copy sends them all.
+
+    It is new for every pass: the copy to a CUDA device is asynchronous, and torch's pinned-memory pool keeps a buffer
+    from being handed out again until its copy is done.
+    """
+
+    def __init__(self, rows: int, spans: int, width: int, *, pinned: bool) -> None:
+        longs, ints = 3 * rows, 2 * spans + 1 + spans * width
+        self._shape = (rows, spans, width)
+        self._bytes = torch.empty(8 * longs + 4 * ints, dtype=torch.uint8, pin_memory=pinned)
+        fields = self._split(self._bytes)
+        self.ids: Ints = fields.ids.numpy()
+        self.positions: Ints = fields.positions.numpy()
+        self.slots: Ints = fields.slots.numpy()
+        self.starts: NDArray[np.int32] = fields.starts.numpy()
+        self.lengths: NDArray[np.int32] = fields.lengths.numpy()
+        self.tables: NDArray[np.int32] = fields.tables.numpy()
+
+    def send(self, device: torch.device) -> Fields:
+        """The same fields on `device`; on a CPU the same memory."""
+        return self._split(self._bytes.to(device, non_blocking=True))
+
+    def _split(self, raw: Tensor) -> Fields:
+        rows, spans, width = self._shape
+        longs = raw[: 24 * rows].view(torch.int64).view(3, rows)
+        ints = raw[24 * rows :].view(torch.int32)
+        starts, lengths, tables = torch.split(ints, [spans + 1, spans, spans * width])
+        return Fields(longs[0], longs[1], longs[2], starts, lengths, tables.view(spans, width))

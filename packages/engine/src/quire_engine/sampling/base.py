@@ -1,0 +1,104 @@
+"""What a logits transform is given and what it may do. It knows rows of logits, no model and no device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quire_engine.sequence import Sequence
+from quire_protocol import SamplingParams
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of a batch's logits that asked for one transform, and whose rows they are."""
+
+    sequences: tuple[Sequence, ...]
+    numbers: NDArray[np.int64]
+    """[n] row of each sequence in the logits."""
+    total: int
+    """Rows of the logits."""
+    vocab_size: int
+    eos_token_ids: tuple[int, ...]
+    device: torch.device
+
+    @property
+    def are_all(self) -> bool:
+        """Whether every row of the logits asked."""
+        return len(self.sequences) == self.total
+
+    def column(self, value: Callable[[SamplingParams], float], dtype: torch.dtype = torch.float32) -> Tensor:
+        """[n, 1]: one value of each sequence's parameters."""
+        return torch.tensor([[value(sequence.params)] for sequence in self.sequences], dtype=dtype, device=self.device)
+
+    def index(self) -> Tensor:
+        """[n] `numbers` on the device."""
+        return torch.from_numpy(self.numbers).to(self.device)
+
+    def pairs(self, ids: Callable[[SamplingParams], Iterable[int]]) -> tuple[Tensor, Tensor]:
+        """([m], [m]): row and token id of every token that each sequence's parameters name."""
+        named = [list(ids(sequence.params)) for sequence in self.sequences]
+        rows = np.repeat(self.numbers, [len(tokens) for tokens in named])
+        tokens = np.fromiter((token for tokens in named for token in tokens), dtype=np.int64, count=len(rows))
+        return torch.from_numpy(rows).to(self.device), torch.from_numpy(tokens).to(self.device)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What is new in this step, for transforms that follow a sequence as it grows."""
+
+    lengths: NDArray[np.int64]
+    """[R] tokens of each row's sequence so far: the position of the token about to be drawn."""
+    last_ids: Tensor
+    """[R] the last of those tokens, on the device."""
+
+
+class LogitsTransform(Protocol):
+    """One way to change logits before the draw. An object serves one set of rows for as long as that set stays."""
+
+    @staticmethod
+    def wanted(params: SamplingParams) -> bool:
+        """Whether these parameters ask for it at all: rows that do not cost nothing."""
+        ...
+
+    def __init__(self, rows: Rows) -> None:
+        """Take from the parameters of `rows` what is needed, to the device."""
+        ...
+
+    def apply(self, logits: Tensor, step: Step) -> None:
+        """Change the logits [R, V] float32 of its own rows in place."""
+        ...
+
+
+class History:
+    """The tokens of some rows' sequences on the device, as a table that grows by one column a step."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self._index = rows.index()
+        self._table = torch.empty(0)
+        self._lengths = np.zeros(0, dtype=np.int64)
+
+    def follow(self, step: Step) -> tuple[Tensor, Tensor]:
+        """Catch up with the sequences: ([n, L] tokens, 0 where a row is shorter; [n, 1] lengths)."""
+        lengths = step.lengths[self._rows.numbers]
+        if np.array_equal(lengths, self._lengths + 1) and lengths.max() <= self._table.shape[1]:
+            at = torch.from_numpy(self._lengths).to(self._index.device)[:, None]
+            self._table.scatter_(1, at, step.last_ids[self._index][:, None])
+        elif not np.array_equal(lengths, self._lengths):
+            self._table = self._write(lengths)
+        self._lengths = lengths
+        return self._table[:, : int(lengths.max())], torch.from_numpy(lengths).to(self._index.device)[:, None]
+
+    def _write(self, lengths: NDArray[np.int64]) -> Tensor:
+        """The whole table, with room to grow."""
+        table = np.zeros((len(lengths), int(lengths.max()) * 5 // 4 + 64), dtype=np.int64)
+        for row, sequence, length in zip(table, self._rows.sequences, lengths, strict=True):
+            row[:length] = sequence.tokens[:length]
+        return torch.from_numpy(table).to(self._index.device)

@@ -1,0 +1,56 @@
+"""Log-probabilities of the model's own distribution: before temperature, penalties and masks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from quire_engine.sequence import TokenLogprobs
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of n rows, on the device until `read`."""
+
+    targets: Tensor
+    """[n] the tokens that are scored."""
+    logprobs: Tensor
+    """[n] theirs."""
+    ranks: Tensor
+    """[n] 1 for the likeliest token."""
+    top_ids: Tensor
+    """[n, k] the likeliest tokens, best first."""
+    top_logprobs: Tensor
+    """[n, k] theirs."""
+
+    def read(self, counts: Seq[int]) -> list[TokenLogprobs]:
+        """To the host: one entry for each row, with as many of the likeliest tokens as that row asked for (-1: all)."""
+        fields = (self.targets, self.logprobs, self.ranks, self.top_ids, self.top_logprobs)
+        return [
+            TokenLogprobs(target, logprob, rank, tuple(ids[: _end(count)]), tuple(top[: _end(count)]))
+            for target, logprob, rank, ids, top, count in zip(
+                *(field.tolist() for field in fields), counts, strict=True
+            )
+        ]
+
+
+def score(logits: Tensor, targets: Tensor, counts: Seq[int]) -> Scores:
+    """Score one target token in each row of logits [n, V], of any float type; in float32."""
+    logits = logits.float()
+    norm = logits.logsumexp(-1, keepdim=True)  # [n, 1]
+    chosen = logits.gather(1, targets[:, None])  # [n, 1]
+    wanted = logits.shape[-1] if -1 in counts else min(max(counts), logits.shape[-1])
+    top = logits.topk(wanted)
+    return Scores(
+        targets=targets,
+        logprobs=(chosen - norm)[:, 0],
+        ranks=(logits > chosen).sum(-1) + 1,
+        top_ids=top.indices,
+        top_logprobs=top.values - norm,
+    )
+
+
+def _end(count: int) -> int | None:
+    return None if count == -1 else count
