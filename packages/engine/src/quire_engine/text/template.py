@@ -1,0 +1,253 @@
+"""From a request to the token ids and sampling parameters that the engine speaks; plain code, for any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any, TypeAlias, cast
+
+from pydantic import ValidationError
+
+from quire_engine.config import Decisions
+from quire_engine.errors import ConfigError, PromptTooLong, RequestError
+from quire_engine.text.conversation import conversation
+from quire_engine.text.sandbox import ChatTemplate
+from quire_engine.text.tokenizer import Tokenizer
+from quire_protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    GenerateRequest,
+    SamplingParams,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+    TokenizeRequest,
+)
+
+Prompt: TypeAlias = str | list[str] | list[int] | list[list[int]] | None
+"""The forms in which a completion request has its prompts."""
+
+_RESERVED = frozenset(
+    {"messages", "tools", "documents", "add_generation_prompt", "continue_final_message", "chat_template", "tokenize"}
+)
+"""Names that `chat_template_kwargs` may not have: fields of the request decide these."""
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How long an answer was asked to be, and by which field of the request."""
+
+    field: str
+    asked: int | None
+    is_default: bool = False
+    """Whether the number is the schema's own: then it gives way where the context ends."""
+
+
+class Renderer:
+    """Applies chat template and tokenizer to requests, and settles how long their answers may be."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        decisions: Decisions,
+        *,
+        chat_template: str | None = None,
+        trust_request_chat_template: bool = False,
+        logits_processor_pattern: str | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._context = decisions.max_model_len
+        self._defaults = {k: v for k, v in decisions.sampling_defaults.items() if k != "max_new_tokens"}
+        self._longest_answer: int | None = decisions.sampling_defaults.get("max_new_tokens")
+        self._chat_template = chat_template
+        self._trusts_requests = trust_request_chat_template
+        self._processor_pattern = logits_processor_pattern
+        if (source := chat_template or tokenizer.chat_template) is not None:
+            try:
+                ChatTemplate.of(source)  # compiled now: a broken template is a reason not to start
+            except RequestError as error:
+                raise ConfigError(f"{error} Another one can be given with --chat-template.") from error
+
+    def render_chat(self, request: ChatCompletionRequest) -> GenerateRequest:
+        """The conversation as one prompt. RequestError names the field at fault."""
+        variables = {} if request.reasoning_effort is None else {"reasoning_effort": request.reasoning_effort}
+        prompt = self._apply_template(request, request.documents, variables)
+        answer = Answer("max_tokens", request.max_tokens)
+        if request.max_completion_tokens is not None:
+            answer = Answer("max_completion_tokens", request.max_completion_tokens)
+        ids = self._encode(prompt, request.add_special_tokens, "messages")
+        return self._generate(request, ids, answer, field="messages", request_id=request.request_id)
+
+    def render_completion(self, request: CompletionRequest) -> list[GenerateRequest]:
+        """One for each prompt, in order. RequestError names the field at fault."""
+        answer = Answer("max_tokens", request.max_tokens, is_default="max_tokens" not in request.model_fields_set)
+        prompts = self._prompts(request.prompt, request.add_special_tokens)
+        names = [request.request_id, *(f"{request.request_id}-{place}" for place in range(1, len(prompts)))]
+        return [
+            self._generate(request, ids, answer, field="prompt", request_id=name)
+            for ids, name in zip(prompts, names, strict=True)
+        ]
+
+    def tokenize(self, request: TokenizeRequest) -> list[int]:
+        """The ids of a text, or of the prompt that a conversation becomes."""
+        if isinstance(request, TokenizeCompletionRequest):
+            return self._encode(request.prompt, request.add_special_tokens, "prompt")
+        return self._encode(self._apply_template(request), request.add_special_tokens, "messages")
+
+    def _apply_template(
+        self,
+        request: ChatCompletionRequest | TokenizeChatRequest,
+        documents: Sequence[Mapping[str, str]] | None = None,
+        variables: Mapping[str, Any] = _NOTHING,
+    ) -> str:
+        """The prompt, as text."""
+        if request.continue_final_message and request.add_generation_prompt:
+            raise RequestError(
+                "continue_final_message goes on with the last message and add_generation_prompt begins a new one: "
+                "set add_generation_prompt to false, or leave continue_final_message out.",
+                param="add_generation_prompt",
+            )
+        extra = request.chat_template_kwargs or {}
+        if taken := sorted(_RESERVED.intersection(extra)):
+            raise RequestError(
+                f"chat_template_kwargs cannot set {taken[0]}: the request's own fields decide it.",
+                param=f"chat_template_kwargs.{taken[0]}",
+            )
+        # A description nobody gave must not reach the prompt as "null".
+        tools = [tool.model_dump(exclude_none=True) for tool in request.tools or ()] or None
+        source = self._template_source(request.chat_template, has_tools=tools is not None)
+        template = ChatTemplate.of(source)
+        return self._tokenizer.apply_chat_template(
+            conversation(request.messages, wants_parts=template.iterates_content, takes_strings=template.takes_strings),
+            tools=tools,
+            documents=documents,
+            chat_template=source,
+            add_generation_prompt=request.add_generation_prompt,
+            continue_final_message=request.continue_final_message,
+            **{**variables, **extra},
+        )
+
+    def _template_source(self, requested: str | None, *, has_tools: bool) -> str:
+        """The template to use: the request's own if that is allowed, else the server's, else the checkpoint's."""
+        if requested is not None:
+            if self._trusts_requests:
+                return requested
+            raise RequestError(
+                "This server takes no chat_template from requests, because templates are programs; "
+                "--trust-request-chat-template allows it.",
+                param="chat_template",
+            )
+        source = self._chat_template or self._tokenizer.template_for(has_tools)
+        if source is None:
+            raise RequestError(
+                "This model has no chat template, so it cannot turn messages into a prompt: use /v1/completions, "
+                "or start the server with --chat-template.",
+                param="messages",
+            )
+        return source
+
+    def _prompts(self, prompt: Prompt, add_special_tokens: bool) -> list[list[int]]:
+        """The token ids of each prompt: one or several, each as text or as ids."""
+        if not prompt:
+            raise RequestError("prompt is empty: give a text, token ids, or a list of either.", param="prompt")
+        is_one = isinstance(prompt, str) or isinstance(prompt[0], int)
+        prompts = cast("list[str | list[int]]", [prompt] if is_one else prompt)
+        return [
+            self._encode(one, add_special_tokens, "prompt" if is_one else f"prompt.{place}")
+            if isinstance(one, str)
+            else one
+            for place, one in enumerate(prompts)
+        ]
+
+    def _encode(self, text: str, add_special_tokens: bool, field: str) -> list[int]:
+        try:
+            return self._tokenizer.encode(text, add_special_tokens)
+        except UnicodeEncodeError as error:
+            raise RequestError(
+                f"{field} holds half of a surrogate pair (U+{ord(text[error.start]):04X}), which is no character: "
+                "send valid Unicode.",
+                param=field,
+            ) from error
+
+    def _generate(
+        self,
+        request: ChatCompletionRequest | CompletionRequest,
+        ids: list[int],
+        answer: Answer,
+        *,
+        field: str,
+        request_id: str,
+    ) -> GenerateRequest:
+        """The request for one prompt."""
+        ids = self._truncated(ids, request.truncate_prompt_tokens, answer)
+        length = self._answer_length(len(ids), answer, field)
+        return GenerateRequest(
+            request_id=request_id,
+            token_ids=ids,
+            sampling_params=self._sampling_params(request, length),
+            model=request.model,
+            stream=request.stream,
+            stream_options=request.stream_options,
+            cache_salt=request.cache_salt,
+            priority=request.priority,
+            kv_transfer_params=request.kv_transfer_params,
+        )
+
+    def _truncated(self, ids: list[int], keep: int | None, answer: Answer) -> list[int]:
+        """The last `keep` ids; -1 keeps as many as leave room for the answer."""
+        if keep is None:
+            return ids
+        if keep > self._context:
+            raise RequestError(
+                f"truncate_prompt_tokens is {keep}, but the context has {self._context} tokens: ask for fewer.",
+                param="truncate_prompt_tokens",
+            )
+        if keep == -1:
+            keep = self._context - max(answer.asked or 1, 1)
+        if keep == 0:
+            raise RequestError(
+                "truncate_prompt_tokens is 0, which leaves no prompt: keep at least 1 token, or -1 for all that fit.",
+                param="truncate_prompt_tokens",
+            )
+        return ids[-keep:] if keep > 0 else ids
+
+    def _answer_length(self, prompt: int, answer: Answer, field: str) -> int:
+        """The longest answer in tokens: what was asked, within the context and the checkpoint's own limit."""
+        room = self._context - prompt
+        if room < 1:
+            raise PromptTooLong(
+                f"The prompt has {prompt} tokens, and the context of {self._context} has to hold the answer too. "
+                "Shorten it, set truncate_prompt_tokens, or start the server with a larger --max-model-len.",
+                param=field,
+            )
+        if answer.asked is not None and answer.asked > room and not answer.is_default:
+            raise RequestError(
+                f"{answer.field} is {answer.asked}, but beside the prompt of {prompt} tokens the context of "
+                f"{self._context} has room for {room}. Ask for at most {room}, or leave {answer.field} out.",
+                param=answer.field,
+            )
+        limits = (answer.asked, room, self._longest_answer)
+        return min(limit for limit in limits if limit is not None)
+
+    def _sampling_params(self, request: ChatCompletionRequest | CompletionRequest, length: int) -> SamplingParams:
+        try:
+            params = request.to_sampling_params(length, self._processor_pattern, self._defaults)
+            # Truncation is done by now, and the engine reads bad words as ids.
+            return replace(params, truncate_prompt_tokens=None, bad_words_token_ids=self._bad_words(params.bad_words))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise RequestError(first["msg"], param=".".join(map(str, first["loc"])) or None) from error
+
+    def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
+        """The ids of each word, at the beginning of a text and after a space."""
+        forms: dict[tuple[int, ...], None] = {}
+        for place, word in enumerate(words):
+            bare = word.lstrip()
+            for text in (bare, f" {bare}"):
+                ids = tuple(self._encode(text, False, f"bad_words.{place}"))
+                # An answer with the longer form has the shorter one too, so that is enough.
+                if ids and not any(ids[-len(form) :] == form for form in forms):
+                    forms[ids] = None
+        return tuple(forms)
