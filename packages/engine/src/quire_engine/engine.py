@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from random import Random
+from typing import Protocol
 
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.kv.pool import BlockPool
@@ -14,6 +15,14 @@ from quire_engine.sequence import Emission, Sequence, Submission
 from quire_engine.stats import Stats
 
 logger = logging.getLogger(__name__)
+
+
+class EngineFactory(Protocol):
+    """Loads an engine; Engine.load is one."""
+
+    def __call__(self, config: EngineConfig, *, progress: bool) -> Engine:
+        """An engine for `config`; `progress` shows a bar on stderr."""
+        ...
 
 
 class Engine:

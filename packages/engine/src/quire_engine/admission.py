@@ -1,0 +1,108 @@
+"""Whether a request can be served at all, judged before it has a stream: what passes here never fails for its content.
+
+It knows the request and the decisions; neither the text the tokens came from nor who else is being served.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from quire_engine.config import Decisions
+from quire_engine.errors import PromptTooLong, RequestError
+from quire_protocol import GenerateRequest, SamplingParams
+
+MAX_CHOICES = 16_384
+"""Choices of one request; each is a sequence of its own."""
+
+
+def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokenizer: bool = True) -> None:
+    """RequestError, with the field at fault, if the engine could not serve `request`.
+
+    Without a tokenizer on the text side there is no text, in which a stop string could be found.
+    """
+    _check_built(request)
+    if request.sampling_params.stop and not has_tokenizer:
+        raise RequestError("stop needs a tokenizer, and this server has none: use stop_token_ids.", param="stop")
+    _check_prompt(request, decisions)
+    _check_tokens(request.sampling_params, decisions.vocab_size)
+    _check_logprobs(request.sampling_params, decisions)
+    _check_lengths(request, decisions)
+    if request.priority != 0 and decisions.scheduling_policy != "priority":
+        problem = f"priority is {request.priority}, but this server serves first come, first served."
+        raise RequestError(
+            f"{problem} Leave it out, or start the server with scheduling_policy=priority.", param="priority"
+        )
+
+
+def _check_built(request: GenerateRequest) -> None:
+    """Refuse what this engine does not do."""
+    params = request.sampling_params
+    absent = (
+        ("features", request.features, "images, audio and video are not served yet"),
+        ("kv_transfer_params", request.kv_transfer_params, "no KV connector is configured"),
+        ("structured_outputs", params.structured_outputs, "constrained answers are not served yet"),
+        ("logits_processors", params.logits_processors, "no logits processors are installed"),
+    )
+    for name, value, reason in absent:
+        if value:
+            raise RequestError(f"{name} cannot be honoured: {reason}. Leave it out.", param=name)
+    if params.bad_words and not params.bad_words_token_ids:
+        raise RequestError(
+            "bad_words came without its token ids: it needs a tokenizer on the server.", param="bad_words"
+        )
+
+
+def _check_prompt(request: GenerateRequest, decisions: Decisions) -> None:
+    prompt = request.token_ids
+    if not prompt:
+        raise RequestError("The prompt is empty: it needs at least one token.", param="prompt")
+    _check_vocabulary("prompt", prompt, decisions.vocab_size)
+    if len(prompt) >= decisions.max_model_len:
+        raise PromptTooLong(
+            f"The prompt has {len(prompt)} tokens. The context holds {decisions.max_model_len}, prompt and at least "
+            "one token of output together: shorten the prompt, set truncate_prompt_tokens, or raise max_model_len.",
+            param="prompt",
+        )
+    if len(prompt) >= decisions.kv_cache_tokens:
+        raise PromptTooLong(
+            f"The prompt has {len(prompt)} tokens. The KV cache holds {decisions.kv_cache_tokens}, prompt and at least "
+            "one token of output together: shorten the prompt, or raise kv_cache_memory_bytes.",
+            param="prompt",
+        )
+
+
+def _check_tokens(params: SamplingParams, vocabulary: int) -> None:
+    _check_vocabulary("stop_token_ids", params.stop_token_ids, vocabulary)
+    _check_vocabulary("logit_bias", params.logit_bias or (), vocabulary)
+    _check_vocabulary("allowed_token_ids", params.allowed_token_ids or (), vocabulary)
+    for word in params.bad_words_token_ids:
+        _check_vocabulary("bad_words_token_ids", word, vocabulary)
+
+
+def _check_vocabulary(field: str, token_ids: Collection[int], vocabulary: int) -> None:
+    if token_ids and not (min(token_ids) >= 0 and max(token_ids) < vocabulary):
+        strangers = [token for token in token_ids if not 0 <= token < vocabulary]
+        named = ", ".join(map(str, strangers[:5])) + (", …" if len(strangers) > 5 else "")
+        problem = f"{field} has token ids that are not in the vocabulary: {named}."
+        raise RequestError(f"{problem} They go from 0 to {vocabulary - 1}.", param=field)
+
+
+def _check_logprobs(params: SamplingParams, decisions: Decisions) -> None:
+    limit = decisions.max_logprobs
+    for field, asked in (("logprobs", params.logprobs), ("prompt_logprobs", params.prompt_logprobs)):
+        if asked is None or limit == -1:
+            continue
+        count, words = (decisions.vocab_size, "the whole vocabulary") if asked == -1 else (asked, str(asked))
+        if count > limit:
+            problem = f"{field} asks for {words}, but this server gives at most {limit} per token."
+            raise RequestError(f"{problem} Ask for fewer, or start the server with a higher max_logprobs.", param=field)
+
+
+def _check_lengths(request: GenerateRequest, decisions: Decisions) -> None:
+    params = request.sampling_params
+    if params.n > MAX_CHOICES:
+        raise RequestError(f"n is {params.n}, but a request may have at most {MAX_CHOICES} choices.", param="n")
+    room = min(decisions.max_model_len, decisions.kv_cache_tokens) - len(request.token_ids)
+    if params.min_tokens > room:
+        problem = f"min_tokens is {params.min_tokens}, but after this prompt the context has room for {room}."
+        raise RequestError(f"{problem} Lower it, or shorten the prompt.", param="min_tokens")

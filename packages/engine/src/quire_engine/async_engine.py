@@ -1,0 +1,235 @@
+"""Requests from an event loop to an engine beside it, and their outputs back. It knows no HTTP.
+
+One task reads the engine's reports and gives each request its part; whoever iterates a request's outputs is woken
+once for each step. Stop strings are found as tokens arrive, fetched or not. Outputs that nobody has fetched yet are
+joined when somebody does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from itertools import chain, count
+from types import TracebackType
+from typing import Literal, Self
+
+from quire_engine.admission import check_request
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.errors import EngineStopped
+from quire_engine.link.base import Link, LinkStarter
+from quire_engine.link.frames import Abort, Add
+from quire_engine.link.process import ProcessLink
+from quire_engine.link.thread import ThreadLink
+from quire_engine.sequence import Emission, Submission
+from quire_engine.stats import Stats
+from quire_engine.text.load import load_tokenizer
+from quire_engine.text.output import Output, OutputProcessor
+from quire_engine.text.template import Renderer
+from quire_engine.text.tokenizer import Tokenizer
+from quire_protocol import GenerateRequest
+
+logger = logging.getLogger(__name__)
+
+LINKS: Mapping[str, LinkStarter] = {"process": ProcessLink.start, "thread": ThreadLink.start}
+
+
+class AsyncEngine:
+    """An engine as an event loop sees it: submit requests, iterate their outputs.
+
+    Owns the link and the table of requests that are being answered. Use it on the event loop that it was made on.
+    """
+
+    def __init__(self, link: Link, tokenizer: Tokenizer | None = None, renderer: Renderer | None = None) -> None:
+        self.decisions: Decisions = link.decisions
+        self.tokenizer = tokenizer
+        self.renderer = renderer
+        self.stats = Stats()
+        """How the engine stood after its last step."""
+        self._link = link
+        self._handles = count()
+        self._requests: dict[int, RequestOutputs] = {}
+        self._stopped: str | None = None
+        self._reader = asyncio.create_task(self._read(), name="quire-reports")
+
+    @classmethod
+    async def start(
+        cls,
+        config: EngineConfig,
+        link: Literal["process", "thread"] | LinkStarter = "process",
+        *,
+        progress: bool = False,
+    ) -> Self:
+        """Load an engine, and its tokenizer meanwhile. ConfigError if that cannot be served."""
+        start_link = LINKS[link] if isinstance(link, str) else link
+        starting = asyncio.ensure_future(start_link(config, progress=progress))
+        loading = asyncio.ensure_future(asyncio.to_thread(load_tokenizer, config))
+        try:
+            await asyncio.wait((starting, loading), return_when=asyncio.FIRST_EXCEPTION)
+            for task in (starting, loading):
+                if task.done():
+                    task.result()  # raises what went wrong, without waiting for the other one
+            started, tokenizer = starting.result(), loading.result()
+            renderer = None if tokenizer is None else Renderer(tokenizer, started.decisions)
+        except BaseException:
+            await _undo(starting, loading)
+            raise
+        return cls(started, tokenizer, renderer)
+
+    async def submit(self, request: GenerateRequest) -> RequestOutputs:
+        """Begin to answer a request. RequestError or EngineStopped before anything is computed."""
+        if self._stopped is not None:
+            raise EngineStopped(self._stopped)
+        check_request(request, self.decisions, has_tokenizer=self.tokenizer is not None)
+        handle = next(self._handles)
+        outputs = RequestOutputs(self, handle, request)
+        self._requests[handle] = outputs
+        self._link.send(Add(Submission(handle, request)))
+        return outputs
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether requests are answered."""
+        return self._stopped is None
+
+    async def close(self) -> None:
+        """End the engine. Requests that are being answered raise EngineStopped."""
+        self._stop("The engine was closed.")
+        self._reader.cancel()
+        await asyncio.wait((self._reader,))
+        await self._link.close()
+
+    async def _read(self) -> None:
+        """Give each request its part of each report, until the engine ends."""
+        try:
+            while True:
+                report = await self._link.receive()
+                self.stats = report.stats
+                for emission in report.emissions:
+                    if emission.handle in self._requests:  # else it was closed meanwhile
+                        self._requests[emission.handle].deliver(emission)
+        except EngineStopped as error:
+            self._stop(str(error))
+
+    def _stop(self, reason: str) -> None:
+        """Take no more requests, and let go of those that wait."""
+        self._stopped = self._stopped or reason
+        for outputs in tuple(self._requests.values()):
+            outputs.fail(EngineStopped(self._stopped))
+
+    def abort(self, handle: int, index: int | None = None) -> None:
+        """Tell the engine to forget a request, or one choice of it."""
+        if self._stopped is None:
+            self._link.send(Abort(handle, index))
+
+    def forget(self, handle: int) -> None:
+        """Give a request nothing more: it has ended."""
+        self._requests.pop(handle, None)
+
+
+class RequestOutputs:
+    """What one request gives, choice by choice as it comes: an async iterator of Output.
+
+    Ends when every choice has finished. Closing it, or cancelling the task that waits for it, aborts the rest at once.
+    Raises EngineStopped if the engine ends first.
+    """
+
+    def __init__(self, engine: AsyncEngine, handle: int, request: GenerateRequest) -> None:
+        self._engine = engine
+        self._handle = handle
+        self._processor = OutputProcessor(request, engine.tokenizer)
+        self._unfinished = set(range(request.sampling_params.n))
+        self._ready: dict[int, list[Output]] = {}
+        self._error: Exception | None = None
+        self._news = asyncio.Event()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Output:
+        """The next output of any choice; all that one choice has ready is one Output."""
+        try:
+            while not self._ready:
+                if self._error is not None:
+                    raise self._error
+                if not self._unfinished:
+                    raise StopAsyncIteration
+                self._news.clear()
+                await self._news.wait()
+        except asyncio.CancelledError:
+            self._close()
+            raise
+        return _join(self._ready.pop(next(iter(self._ready))))
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Abort what is unfinished, and drop what was not fetched."""
+        self._close()
+
+    def deliver(self, emission: Emission) -> None:
+        """Take in what the engine emitted. An error in its text ends this request alone."""
+        try:
+            output = self._processor.process(emission)
+        except Exception as error:
+            logger.exception("The text of a request could not be made.")
+            self._engine.abort(self._handle)
+            self.fail(error)
+            return
+        if output is None:
+            return
+        if output.finish_reason is not None:
+            self._unfinished.discard(output.index)
+            if emission.finish_reason is None:  # a stop string ended it: the engine does not know yet
+                self._engine.abort(self._handle, output.index)
+            if not self._unfinished:
+                self._engine.forget(self._handle)
+        self._ready.setdefault(output.index, []).append(output)
+        self._news.set()
+
+    def fail(self, error: Exception) -> None:
+        """End with an error, after what is ready."""
+        self._engine.forget(self._handle)
+        self._error = error
+        self._news.set()
+
+    def _close(self) -> None:
+        if self._unfinished and self._error is None:
+            self._engine.abort(self._handle)
+            self._engine.forget(self._handle)
+        self._unfinished.clear()
+        self._ready.clear()
+        self._news.set()
+
+
+def _join(outputs: list[Output]) -> Output:
+    """Consecutive outputs of one choice as one."""
+    if len(outputs) == 1:
+        return outputs[0]
+    last = outputs[-1]
+    return Output(
+        index=last.index,
+        text="".join(output.text for output in outputs),
+        token_ids=tuple(chain.from_iterable(output.token_ids for output in outputs)),
+        logprobs=tuple(chain.from_iterable(output.logprobs for output in outputs)),
+        prompt_logprobs=outputs[0].prompt_logprobs,
+        finish_reason=last.finish_reason,
+        stop_reason=last.stop_reason,
+        cached_tokens=last.cached_tokens,
+        error=last.error,
+    )
+
+
+async def _undo(starting: asyncio.Future[Link], loading: asyncio.Future[Tokenizer | None]) -> None:
+    """Give up a start: end both halves, and the engine if it had come up already."""
+    starting.cancel()
+    loading.cancel()
+    started, _ = await asyncio.gather(starting, loading, return_exceptions=True)
+    if not isinstance(started, BaseException):
+        await started.close()

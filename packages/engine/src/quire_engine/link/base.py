@@ -1,0 +1,63 @@
+"""What a link to an engine offers, and the loop that an engine runs behind one. It knows no thread and no socket."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from queue import SimpleQueue
+from typing import Protocol
+
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.engine import Engine
+from quire_engine.link.frames import Abort, Add, Command, Report, Stop
+
+
+class Link(Protocol):
+    """An engine that runs elsewhere, seen from the event loop."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """What was settled when the engine was loaded."""
+        ...
+
+    def send(self, command: Command) -> None:
+        """Tell the engine something; it is heard before the next step."""
+        ...
+
+    async def receive(self) -> Report:
+        """The next step's report. EngineStopped once the engine has ended."""
+        ...
+
+    async def close(self) -> None:
+        """End the engine, and wait until it is gone."""
+        ...
+
+
+class LinkStarter(Protocol):
+    """How a link comes to be; ThreadLink.start and ProcessLink.start are two."""
+
+    def __call__(self, config: EngineConfig, *, progress: bool) -> Awaitable[Link]:
+        """Load an engine at the other end. ConfigError if it cannot be served, EngineStopped if loading failed."""
+        ...
+
+
+def serve(engine: Engine, inbox: SimpleQueue[Command], report: Callable[[Report], None]) -> None:
+    """Run an engine until it is told to stop: hear the commands, compute a step, report it."""
+    while True:
+        for command in hear(inbox, wait=not engine.has_work):
+            match command:
+                case Add(submission):
+                    engine.add(submission)
+                case Abort(handle, index):
+                    engine.abort(handle, index)
+                case Stop():
+                    return
+        emissions = engine.step()
+        report(Report(emissions, engine.stats()))
+
+
+def hear(inbox: SimpleQueue[Command], *, wait: bool) -> Iterator[Command]:
+    """The commands that are there; with `wait`, at least one."""
+    if wait:
+        yield inbox.get()
+    while not inbox.empty():
+        yield inbox.get()

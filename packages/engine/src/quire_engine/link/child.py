@@ -1,0 +1,85 @@
+"""The process at the other end of a ProcessLink: `python -m quire_engine.link.child SOCKET`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+from importlib import import_module
+from operator import attrgetter
+from queue import SimpleQueue
+from threading import Thread
+from typing import BinaryIO, cast
+
+from quire_engine.engine import EngineFactory
+from quire_engine.link.base import serve
+from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Start, Stop, Up, decode_down, encode
+
+logger = logging.getLogger(__name__)
+
+
+def main(path: str) -> int:
+    """Connect, load the engine that is asked for, and serve it; the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the parent decides what they mean
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(path)
+        return run(connection)
+
+
+def run(connection: socket.socket) -> int:
+    """Load and serve; whatever goes wrong is told to the parent."""
+
+    def tell(message: Up) -> None:
+        connection.sendall(encode(message))
+
+    frames = connection.makefile("rb")
+    start = receive(frames)
+    if not isinstance(start, Start):
+        return 1
+    inbox: SimpleQueue[Command] = SimpleQueue()
+    Thread(target=listen, args=(frames, inbox), name="quire-commands", daemon=True).start()
+    try:
+        engine = find_factory(start)(start.config, progress=start.progress)
+        tell(Ready(engine.decisions))
+        serve(engine, inbox, tell)
+        engine.close()
+    except Exception as error:
+        logger.error("The engine ended.", exc_info=error)
+        tell(Failed(type(error).__name__, str(error)))
+        return 1
+    return 0
+
+
+def listen(frames: BinaryIO, inbox: SimpleQueue[Command]) -> None:
+    """Pass commands on until the last one. If the parent goes away without one, there is nobody to answer."""
+    while True:
+        command = receive(frames)
+        if command is None:
+            os._exit(1)
+        inbox.put(cast(Command, command))
+        if isinstance(command, Stop):
+            return
+
+
+def receive(frames: BinaryIO) -> Down | None:
+    """The next frame; None if the parent has gone."""
+    prefix = frames.read(PREFIX.size)
+    if len(prefix) < PREFIX.size:
+        return None
+    (length,) = PREFIX.unpack(prefix)
+    body = frames.read(length)
+    return decode_down(body) if len(body) == length else None
+
+
+def find_factory(start: Start) -> EngineFactory:
+    """The function that loads the engine, imported from where the parent would import it."""
+    sys.path.extend(path for path in start.path if path not in sys.path)
+    module, _, name = start.factory.partition(":")
+    return cast(EngineFactory, attrgetter(name)(import_module(module)))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

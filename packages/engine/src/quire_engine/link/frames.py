@@ -1,0 +1,110 @@
+"""What crosses a link, and its form on a socket: length-prefixed MessagePack, typed at both ends. No pickle.
+
+Down:  Start, then any number of Add and Abort, then Stop.
+Up:    Ready or Failed, then one Report for each step.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, TypeAlias
+
+import msgspec
+from pydantic import BaseModel
+
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.sequence import Emission, Submission
+from quire_engine.stats import Stats
+from quire_protocol import GenerateRequest
+
+PREFIX = struct.Struct("<I")
+"""Before each frame: how many bytes it has."""
+
+
+class Start(msgspec.Struct, frozen=True, tag=True):
+    """Load an engine."""
+
+    config: EngineConfig
+    factory: str
+    """Who loads it, as `module:name`."""
+    progress: bool
+    path: tuple[str, ...]
+    """Where the parent imports from."""
+
+
+class Add(msgspec.Struct, frozen=True, tag=True):
+    """Take in a request."""
+
+    submission: Submission
+
+
+class Abort(msgspec.Struct, frozen=True, tag=True):
+    """Forget a request, or one choice of it."""
+
+    handle: int
+    index: int | None = None
+
+
+class Stop(msgspec.Struct, frozen=True, tag=True):
+    """End; nothing more is answered."""
+
+
+class Ready(msgspec.Struct, frozen=True, tag=True):
+    """The engine is loaded."""
+
+    decisions: Decisions
+
+
+class Failed(msgspec.Struct, frozen=True, tag=True):
+    """The engine could not be loaded, or has ended."""
+
+    kind: str
+    """The exception's name: a ConfigError arrives as one."""
+    message: str
+
+
+class Report(msgspec.Struct, frozen=True, tag=True):
+    """What one step emitted, and how the engine stands after it."""
+
+    emissions: list[Emission]
+    stats: Stats
+
+
+Command: TypeAlias = Add | Abort | Stop
+Down: TypeAlias = Start | Command
+Up: TypeAlias = Ready | Failed | Report
+
+_MODELS = (GenerateRequest, EngineConfig, Decisions)
+
+
+def _to_wire(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(exclude_defaults=True)
+    raise TypeError(f"{type(value).__name__} does not cross a link")
+
+
+def _from_wire(kind: type, value: Any) -> Any:
+    if kind in _MODELS:
+        return kind.model_validate(value)
+    raise TypeError(f"{kind.__name__} does not cross a link")
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
+_down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down, dec_hook=_from_wire)
+_up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up, dec_hook=_from_wire)
+
+
+def encode(message: Down | Up) -> bytes:
+    """A whole frame, length first."""
+    body = _encoder.encode(message)
+    return PREFIX.pack(len(body)) + body
+
+
+def decode_down(body: bytes) -> Down:
+    """What the parent said, from a frame without its length."""
+    return _down.decode(body)
+
+
+def decode_up(body: bytes) -> Up:
+    """What the child said, from a frame without its length."""
+    return _up.decode(body)

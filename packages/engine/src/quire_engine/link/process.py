@@ -1,0 +1,153 @@
+"""A link to an engine in a process of its own: the event loop and the engine share no interpreter lock and no fate.
+
+The child connects to a unix socket in a directory that only this user may enter. It ends when told to, or when the
+socket closes because this process is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported
+from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Report, Start, Stop, Up, decode_up, encode
+
+GRACE = 10.0
+"""Seconds that a child has to end by itself."""
+
+READ_AHEAD = 1 << 20
+"""Bytes of reports that wait in memory before the child is made to wait."""
+
+REFUSALS = {error.__name__: error for error in (ConfigError, ModelNotSupported)}
+"""What a child may refuse to load for, by the name that crosses the link."""
+
+
+class ProcessLink:
+    """Owns the child and the socket to it."""
+
+    def __init__(self, decisions: Decisions, child: Child) -> None:
+        self.decisions = decisions
+        self._child = child
+
+    @classmethod
+    async def start(
+        cls, config: EngineConfig, *, progress: bool = False, factory: str = "quire_engine.engine:Engine.load"
+    ) -> ProcessLink:
+        """Load an engine in a new process; `factory` names the function that does, as `module:name`."""
+        child = await Child.spawn()
+        try:
+            child.send(Start(config, factory, progress, tuple(path for path in sys.path if path)))
+            match await child.receive():
+                case Ready(decisions):
+                    return cls(decisions, child)
+                case Failed(kind, message):
+                    refusal = REFUSALS.get(kind)
+                    raise refusal(message) if refusal else EngineStopped(f"The engine could not be loaded: {message}")
+                case Report():
+                    raise AssertionError("a report came before the engine was ready")
+        except BaseException:
+            await child.end(grace=0)
+            raise
+
+    def send(self, command: Command) -> None:
+        """Tell the engine something; it is heard before the next step."""
+        self._child.send(command)
+
+    async def receive(self) -> Report:
+        """The next step's report. EngineStopped once the engine has ended."""
+        match await self._child.receive():
+            case Report() as report:
+                return report
+            case Failed(_, message):
+                raise EngineStopped(f"The engine ended: {message}")
+            case Ready():
+                raise AssertionError("an engine is ready once")
+
+    async def close(self) -> None:
+        """End the engine, and wait until it is gone."""
+        self.send(Stop())
+        await self._child.end(grace=GRACE)
+
+
+class Child:
+    """A process that runs quire_engine.link.child, and frames to and from it."""
+
+    def __init__(self, process: Process, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._process = process
+        self._reader = reader
+        self._writer = writer
+
+    @classmethod
+    async def spawn(cls) -> Child:
+        """Start the process and wait until it has connected."""
+        with TemporaryDirectory(prefix="quire-") as folder, socket.socket(socket.AF_UNIX) as listener:
+            path = Path(folder, "engine")  # the folder is ours alone (0700); gone as soon as the child is here
+            listener.bind(str(path))
+            listener.listen(1)
+            listener.setblocking(False)
+            command = (sys.executable, "-P", "-m", "quire_engine.link.child", str(path))
+            process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL)
+            try:
+                connection = await _connection(listener, process)
+            except BaseException:
+                await _end(process, grace=0)
+                raise
+        reader, writer = await asyncio.open_unix_connection(sock=connection, limit=READ_AHEAD)
+        return cls(process, reader, writer)
+
+    def send(self, message: Down) -> None:
+        """Send one frame."""
+        self._writer.write(encode(message))
+
+    async def receive(self) -> Up:
+        """The next frame. EngineStopped if the child has gone."""
+        try:
+            (length,) = PREFIX.unpack(await self._reader.readexactly(PREFIX.size))
+            return decode_up(await self._reader.readexactly(length))
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await _end(self._process, grace=GRACE)
+            raise EngineStopped(f"The engine's process ended ({_exit(self._process)}).") from None
+
+    async def end(self, *, grace: float) -> None:
+        """Wait `grace` seconds for the process to end, then end it; close the socket."""
+        await _end(self._process, grace=grace)
+        self._writer.close()
+        with suppress(ConnectionError):
+            await self._writer.wait_closed()
+
+
+async def _connection(listener: socket.socket, process: Process) -> socket.socket:
+    """The child's connection. EngineStopped if the child ends without one."""
+    accept = asyncio.ensure_future(asyncio.get_running_loop().sock_accept(listener))
+    ended = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait((accept, ended), return_when=asyncio.FIRST_COMPLETED)
+        if accept.done():
+            return accept.result()[0]
+        raise EngineStopped(f"The engine's process ended before it had begun ({_exit(process)}).")
+    finally:
+        accept.cancel()
+        ended.cancel()
+
+
+async def _end(process: Process, *, grace: float) -> None:
+    """Wait `grace` seconds for a process to end, then end it."""
+    try:
+        async with asyncio.timeout(grace):
+            await process.wait()
+    except TimeoutError:
+        with suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+
+def _exit(process: Process) -> str:
+    """How a process ended, in words."""
+    code = process.returncode
+    return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
