@@ -39,15 +39,14 @@ if TYPE_CHECKING:
     from quire_protocol.chat import ChatCompletionStreamResponse as ChatCompletionStreamResponse
     from quire_protocol.chat import ChatMessage as ChatMessage
     from quire_protocol.chat import DeltaMessage as DeltaMessage
-    from quire_protocol.client import parse_reply as parse_reply
     from quire_protocol.client import to_openai_kwargs as to_openai_kwargs
     from quire_protocol.completions import CompletionRequest as CompletionRequest
     from quire_protocol.completions import CompletionResponse as CompletionResponse
     from quire_protocol.completions import CompletionResponseChoice as CompletionResponseChoice
     from quire_protocol.completions import CompletionResponseStreamChoice as CompletionResponseStreamChoice
     from quire_protocol.completions import CompletionStreamResponse as CompletionStreamResponse
-    from quire_protocol.errors import ERRORS as ERRORS
-    from quire_protocol.errors import ErrorCode as ErrorCode
+    from quire_protocol.conversation import ConversationRequest as ConversationRequest
+    from quire_protocol.errors import ERROR_TYPES as ERROR_TYPES
     from quire_protocol.errors import ErrorInfo as ErrorInfo
     from quire_protocol.errors import ErrorResponse as ErrorResponse
     from quire_protocol.formats import AnyResponseFormat as AnyResponseFormat
@@ -61,8 +60,6 @@ if TYPE_CHECKING:
     from quire_protocol.generate import GenerateResponse as GenerateResponse
     from quire_protocol.generate import GenerateResponseChoice as GenerateResponseChoice
     from quire_protocol.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
-    from quire_protocol.limits import Bound as Bound
-    from quire_protocol.limits import LimitError as LimitError
     from quire_protocol.limits import Limits as Limits
     from quire_protocol.limits import check_limits as check_limits
     from quire_protocol.logits_processors import LogitsProcessorConstructor as LogitsProcessorConstructor
@@ -81,7 +78,6 @@ if TYPE_CHECKING:
     from quire_protocol.models import ModelList as ModelList
     from quire_protocol.models import ModelPermission as ModelPermission
     from quire_protocol.responses import InputTokensDetails as InputTokensDetails
-    from quire_protocol.responses import OpenAIHarmonyMessage as OpenAIHarmonyMessage
     from quire_protocol.responses import OutputTokensDetails as OutputTokensDetails
     from quire_protocol.responses import ResponseCompletedEvent as ResponseCompletedEvent
     from quire_protocol.responses import ResponseCreatedEvent as ResponseCreatedEvent
@@ -101,6 +97,7 @@ if TYPE_CHECKING:
     from quire_protocol.sampling import RequestOutputKind as RequestOutputKind
     from quire_protocol.sampling import SamplingParams as SamplingParams
     from quire_protocol.sampling import StructuredOutputsParams as StructuredOutputsParams
+    from quire_protocol.sampling_request import SamplingRequest as SamplingRequest
     from quire_protocol.tokenization import DetokenizeRequest as DetokenizeRequest
     from quire_protocol.tokenization import DetokenizeResponse as DetokenizeResponse
     from quire_protocol.tokenization import TokenizeChatRequest as TokenizeChatRequest
@@ -133,7 +130,6 @@ _MODULE_OF = {
     "AudioFile": "audio",
     "AudioResponseFormat": "audio",
     "BeamSearchParams": "sampling",
-    "Bound": "limits",
     "ChatCompletionAudio": "chat",
     "ChatCompletionContentPartParam": "messages",
     "ChatCompletionLogProb": "logprobs",
@@ -155,14 +151,14 @@ _MODULE_OF = {
     "CompletionResponseChoice": "completions",
     "CompletionResponseStreamChoice": "completions",
     "CompletionStreamResponse": "completions",
+    "ConversationRequest": "conversation",
     "DEFAULT_LIMITS": "limits",
     "DeltaFunctionCall": "tools",
     "DeltaMessage": "chat",
     "DeltaToolCall": "tools",
     "DetokenizeRequest": "tokenization",
     "DetokenizeResponse": "tokenization",
-    "ERRORS": "errors",
-    "ErrorCode": "errors",
+    "ERROR_TYPES": "errors",
     "ErrorInfo": "errors",
     "ErrorResponse": "errors",
     "ExtractedToolCallInformation": "tools",
@@ -176,7 +172,6 @@ _MODULE_OF = {
     "KNOWN_MISTAKES": "unknown",
     "LegacyStructuralTag": "formats",
     "LegacyStructuralTagResponseFormat": "formats",
-    "LimitError": "limits",
     "Limits": "limits",
     "LoadLoRAAdapterRequest": "lora",
     "LogitsProcessorConstructor": "logits_processors",
@@ -186,7 +181,6 @@ _MODULE_OF = {
     "ModelList": "models",
     "ModelPermission": "models",
     "OpenAIBaseModel": "base",
-    "OpenAIHarmonyMessage": "responses",
     "OutputTokensDetails": "responses",
     "PromptTokenUsageInfo": "usage",
     "RequestModel": "base",
@@ -205,6 +199,7 @@ _MODULE_OF = {
     "ResponsesRequest": "responses",
     "ResponsesResponse": "responses",
     "SamplingParams": "sampling",
+    "SamplingRequest": "sampling_request",
     "StreamOptions": "usage",
     "StreamingResponsesResponse": "responses",
     "StructuralTagResponseFormat": "formats",
@@ -237,7 +232,6 @@ _MODULE_OF = {
     "check_limits": "limits",
     "get_logits_processors": "logits_processors",
     "make_tool_call_id": "tools",
-    "parse_reply": "client",
     "random_uuid": "base",
     "serialize_message": "responses",
     "serialize_messages": "responses",

@@ -14,17 +14,18 @@ from pydantic import (
     Field,
     GetJsonSchemaHandler,
     ModelWrapValidatorHandler,
-    ValidationError,
     model_validator,
 )
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
-from quire_protocol.problems import restate
+from quire_protocol.problems import in_words
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 """An integer that fits the 64 bits a seed has."""
+CacheSalt = Annotated[str, Field(min_length=1)]
+"""What keeps one tenant's cached prompts from another's: only requests with equal salts share blocks."""
 
 
 def random_uuid() -> str:
@@ -66,10 +67,7 @@ class RequestModel(OpenAIBaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _state_errors_in_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            raise restate(error, data) from None
+        return in_words(data, handler)
 
 
 def field_docs(cls: type) -> dict[str, str]:

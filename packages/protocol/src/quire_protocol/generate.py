@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from quire_protocol.base import OpenAIBaseModel, RequestModel, random_uuid
+from quire_protocol.base import CacheSalt, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.logprobs import ChatCompletionLogProbs, Logprob
 from quire_protocol.sampling import SamplingParams
 from quire_protocol.usage import StreamOptions
@@ -29,7 +29,7 @@ class GenerateRequest(RequestModel):
     """Answer with server-sent events while tokens are generated."""
     stream_options: StreamOptions | None = None
     """What the stream tells beside the answer."""
-    cache_salt: str | None = None
+    cache_salt: CacheSalt | None = None
     """Only requests with the same salt share cached prompts; a secret one keeps others from guessing prompts."""
     priority: int = 0
     """Lower is served earlier; anything but 0 needs a server that schedules by priority."""

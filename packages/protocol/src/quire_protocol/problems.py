@@ -4,13 +4,14 @@ pydantic's own errors name union branches in their path, and report one mistake 
 steps that the data really has, and branches that failed early are left out.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
-from pydantic_core import ArgsKwargs, ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic import Discriminator, GetCoreSchemaHandler, ValidationError
+from pydantic_core import ArgsKwargs, CoreSchema, ErrorDetails, InitErrorDetails, PydanticCustomError
 
+T = TypeVar("T")
 Path = tuple[int | str, ...]
 
 EXPECTED = {
@@ -45,6 +46,7 @@ EXPECTED = {
     "too_short": "a list of at least {min_length}",
     "tuple_type": "a list",
     "union_tag_invalid": "one of {expected_tags}",
+    "unknown_tag": "{expected}",
 }
 """What a value must be, by pydantic's name of the error: completes "<place> must be …"."""
 
@@ -52,9 +54,33 @@ SENTENCES = {
     "extra_forbidden": "{place} is not a known field.",
     "missing": "{place} is required.",
     "unexpected_keyword_argument": "{place} is not a known field.",
-    "union_tag_not_found": "{place} is required.",
 }
 """What is said where no value is at fault."""
+
+
+TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found", "unknown_tag")
+"""pydantic's names, and ours, for an object whose kind cannot be told."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToldBy:
+    """Tells the members of a union apart by what `kind` says of a value: the `Tag` of one of them.
+
+    When it says anything else, the error is that the value, or what it has under `key`, must be `expected`.
+    """
+
+    kind: Callable[[Any], Any]
+    expected: str
+    key: str = ""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        discriminator = Discriminator(
+            self.kind,
+            custom_error_type="unknown_tag",
+            custom_error_message="{discriminator} must be {expected}",
+            custom_error_context={"discriminator": self.key, "expected": self.expected},
+        )
+        return discriminator.__get_pydantic_core_schema__(source, handler)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +96,21 @@ class Problem:
         return tuple(step for step, real in self.steps if real)
 
 
-def field_error(field: str, message: str, value: object) -> ValidationError:
-    """An error seen by looking at several fields, placed at the one to change. Raise it inside a validator."""
-    return ValidationError.from_exception_data(field, [_line("value_error", message, {}, (field,), value)])
+def field_error(field: str, problem: str, value: object) -> ValidationError:
+    """An error seen by looking at several fields, placed at the one to change: a name, or a dotted path of names.
+
+    `problem` completes the sentence that begins with the field. Raise it inside a validator, or where no validator is.
+    """
+    line = _line("inconsistent", f"{field} {problem}", {"problem": problem}, tuple(field.split(".")), value)
+    return ValidationError.from_exception_data(field, [line])
+
+
+def in_words(data: Any, validate: Callable[[Any], T]) -> T:
+    """Validate; if that fails, raise the same errors restated. For wrap validators."""
+    try:
+        return validate(data)
+    except ValidationError as error:
+        raise restate(error, data) from None
 
 
 def restate(error: ValidationError, data: object) -> ValidationError:
@@ -117,9 +155,9 @@ def _walk(error: ErrorDetails, data: object) -> Iterable[tuple[int | str, bool]]
                 data = data[step]
                 yield step, True
             case _:
-                yield step, place == len(error["loc"]) and error["type"] == "missing"
-    if error["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        yield error["ctx"]["discriminator"].strip("'"), True
+                yield step, place == len(error["loc"]) and error["type"] in ("missing", "inconsistent")
+    if key := _tag_key(error):
+        yield key, True
 
 
 def _narrow(problems: list[Problem], depth: int) -> list[Problem]:
@@ -150,15 +188,30 @@ def _reach(branch: list[Problem]) -> int:
 def _restated(path: Path, same: list[ErrorDetails]) -> InitErrorDetails:
     """One sentence for all that was expected at one place."""
     first = same[0]
+    kind, value = first["type"], first["input"]
+    if key := _tag_key(first):  # pydantic points at the object that has the tag; here the path goes on to the tag
+        kind, value = (kind, value[key]) if key in value else ("missing", value)
     place = ".".join(map(str, path)) or "the body"
     expected = dict.fromkeys(_expected(error) for error in same if error["type"] in EXPECTED)
-    if first["type"] in SENTENCES:
-        message = SENTENCES[first["type"]].format(place=place)
+    if kind in SENTENCES:
+        message = SENTENCES[kind].format(place=place)
+    elif kind == "inconsistent":
+        message = f"{place} {first['ctx']['problem']}"
     elif expected:
-        message = f"{place} must be {' or '.join(expected)}, got {shown(_wrong_value(first))}."
+        message = f"{place} must be {_either(list(expected))}, got {shown(value)}."
     else:
         message = first["msg"].removeprefix("Value error, ")
-    return _line(first["type"], message, first.get("ctx", {}), path, first["input"])
+    return _line(kind, message, first.get("ctx", {}), path, value)
+
+
+def _either(phrases: list[str]) -> str:
+    *others, last = phrases
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _tag_key(error: ErrorDetails) -> str:
+    """The key by which a union's members are told apart, when that is what is wrong; else nothing."""
+    return error["ctx"]["discriminator"].strip("'") if error["type"] in TAG_ERRORS else ""
 
 
 def _expected(error: ErrorDetails) -> str:
@@ -170,11 +223,6 @@ def _expected(error: ErrorDetails) -> str:
     )
 
 
-def _wrong_value(error: ErrorDetails) -> object:
-    """The wrong value: pydantic's input, or in it the tag that no branch has."""
-    return error["ctx"]["tag"] if error["type"] == "union_tag_invalid" else error["input"]
-
-
 def _line(kind: str, message: str, context: dict[str, Any], path: Path, value: object) -> InitErrorDetails:
-    error = PydanticCustomError(kind, "{message}", {**context, "message": message})  # type: ignore[arg-type]
+    error = PydanticCustomError(kind, "{message}", {**context, "message": message})
     return {"type": error, "loc": path, "input": value}

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
 from quire_protocol.base import Described, Int64
-from quire_protocol.problems import field_error, restate
+from quire_protocol.problems import field_error, in_words
 
 _CONFIG = ConfigDict(extra="forbid", defer_build=True)
 _LARGEST_BIAS = 100.0
@@ -58,6 +58,9 @@ Penalty = Annotated[float, Field(ge=-2, le=2)]
 Strings = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_several)]
 LogprobCount = Annotated[int, Field(ge=-1)]
 
+CONSTRAINTS = ("json", "regex", "choice", "grammar", "json_object", "structural_tag")
+"""The fields of StructuredOutputsParams of which a request sets one."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True, config=_CONFIG)
 class StructuredOutputsParams(Described):
@@ -85,15 +88,8 @@ class StructuredOutputsParams(Described):
     @property
     def constraints(self) -> dict[str, Any]:
         """The constraints that are set, by name: none or one."""
-        named = {
-            "json": self.json,
-            "regex": self.regex,
-            "choice": self.choice,
-            "grammar": self.grammar,
-            "json_object": self.json_object or None,
-            "structural_tag": self.structural_tag,
-        }
-        return {name: value for name, value in named.items() if value is not None}
+        named = {name: getattr(self, name) for name in CONSTRAINTS}
+        return {name: value for name, value in named.items() if value is not None and value is not False}
 
     @model_validator(mode="after")
     def _has_one_constraint_at_most(self) -> Self:
@@ -179,21 +175,18 @@ class SamplingParams(Described):
     @model_validator(mode="wrap")
     @classmethod
     def _state_errors_in_words(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        try:
-            return handler(data)
-        except ValidationError as error:
-            raise restate(error, data) from None
+        return in_words(data, handler)
 
     @model_validator(mode="after")
     def _fields_agree(self) -> Self:
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             limit = f"at most max_tokens, which is {self.max_tokens}"
-            raise field_error("min_tokens", f"min_tokens must be {limit}, got {self.min_tokens}.", self.min_tokens)
+            raise field_error("min_tokens", f"must be {limit}, got {self.min_tokens}.", self.min_tokens)
         if self.truncate_prompt_tokens == 0:
-            problem = "truncate_prompt_tokens must be -1 or at least 1, got 0: nothing of the prompt would be left."
+            problem = "must be -1 or at least 1, got 0: nothing of the prompt would be left."
             raise field_error("truncate_prompt_tokens", problem, 0)
         if self.stop and not self.detokenize:
-            problem = "stop needs text to look for: set detokenize to true, or use stop_token_ids."
+            problem = "needs text to look for: set detokenize to true, or use stop_token_ids."
             raise field_error("stop", problem, self.stop)
         return self
 
