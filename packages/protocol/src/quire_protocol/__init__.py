@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from quire_protocol.chat import ChatCompletionStreamResponse as ChatCompletionStreamResponse
     from quire_protocol.chat import ChatMessage as ChatMessage
     from quire_protocol.chat import DeltaMessage as DeltaMessage
+    from quire_protocol.client import parse_reply as parse_reply
     from quire_protocol.client import to_openai_kwargs as to_openai_kwargs
     from quire_protocol.completions import CompletionRequest as CompletionRequest
     from quire_protocol.completions import CompletionResponse as CompletionResponse
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from quire_protocol.generate import GenerateResponse as GenerateResponse
     from quire_protocol.generate import GenerateResponseChoice as GenerateResponseChoice
     from quire_protocol.limits import DEFAULT_LIMITS as DEFAULT_LIMITS
+    from quire_protocol.limits import Bound as Bound
+    from quire_protocol.limits import LimitError as LimitError
     from quire_protocol.limits import Limits as Limits
     from quire_protocol.limits import check_limits as check_limits
     from quire_protocol.logits_processors import LogitsProcessorConstructor as LogitsProcessorConstructor
@@ -78,6 +81,7 @@ if TYPE_CHECKING:
     from quire_protocol.models import ModelList as ModelList
     from quire_protocol.models import ModelPermission as ModelPermission
     from quire_protocol.responses import InputTokensDetails as InputTokensDetails
+    from quire_protocol.responses import OpenAIHarmonyMessage as OpenAIHarmonyMessage
     from quire_protocol.responses import OutputTokensDetails as OutputTokensDetails
     from quire_protocol.responses import ResponseCompletedEvent as ResponseCompletedEvent
     from quire_protocol.responses import ResponseCreatedEvent as ResponseCreatedEvent
@@ -130,6 +134,7 @@ _MODULE_OF = {
     "AudioFile": "audio",
     "AudioResponseFormat": "audio",
     "BeamSearchParams": "sampling",
+    "Bound": "limits",
     "ChatCompletionAudio": "chat",
     "ChatCompletionContentPartParam": "messages",
     "ChatCompletionLogProb": "logprobs",
@@ -172,6 +177,7 @@ _MODULE_OF = {
     "KNOWN_MISTAKES": "unknown",
     "LegacyStructuralTag": "formats",
     "LegacyStructuralTagResponseFormat": "formats",
+    "LimitError": "limits",
     "Limits": "limits",
     "LoadLoRAAdapterRequest": "lora",
     "LogitsProcessorConstructor": "logits_processors",
@@ -181,6 +187,7 @@ _MODULE_OF = {
     "ModelList": "models",
     "ModelPermission": "models",
     "OpenAIBaseModel": "base",
+    "OpenAIHarmonyMessage": "responses",
     "OutputTokensDetails": "responses",
     "PromptTokenUsageInfo": "usage",
     "RequestModel": "base",
@@ -232,6 +239,7 @@ _MODULE_OF = {
     "check_limits": "limits",
     "get_logits_processors": "logits_processors",
     "make_tool_call_id": "tools",
+    "parse_reply": "client",
     "random_uuid": "base",
     "serialize_message": "responses",
     "serialize_messages": "responses",
