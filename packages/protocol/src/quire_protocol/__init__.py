@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quire_protocol.__about__ import __version__ as __version__
     from quire_protocol.audio import AudioFile as AudioFile
     from quire_protocol.audio import AudioResponseFormat as AudioResponseFormat
     from quire_protocol.audio import TranscriptionRequest as TranscriptionRequest
@@ -236,6 +237,7 @@ _MODULE_OF = {
     "TranslationWord": "audio",
     "UnloadLoRAAdapterRequest": "lora",
     "UsageInfo": "usage",
+    "__version__": "__about__",
     "check_limits": "limits",
     "get_logits_processors": "logits_processors",
     "make_tool_call_id": "tools",
@@ -246,9 +248,9 @@ _MODULE_OF = {
     "to_openai_kwargs": "client",
     "unknown_fields": "unknown",
 }
-"""Where each public name is defined."""
+"""Every public name, and the module here that defines it."""
 
-__all__ = [*_MODULE_OF]
+__all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
