@@ -1,0 +1,160 @@
+"""Whatever comes, goes and fails, in whatever pool: invariants hold, work goes on, and answers are those given alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from quire_engine.engine import Engine
+from quire_engine.sequence import Emission, Sequence, Submission
+from quire_protocol import GenerateRequest
+from tests.support.invariants import check_invariants
+from tests.support.requests import submission
+from tests.support.scripted import EOS, checksum, scripted_engine
+
+MOST_STEPS = 20_000
+"""More than any of these workloads takes; a halt fails the test instead of hanging it."""
+
+
+def alone(request: GenerateRequest, index: int, longest: int) -> list[int]:
+    """The answer that the script gives, without engine, cache or company."""
+    params = request.sampling_params
+    assert params.seed is not None
+    sequence = Sequence(0, index, list(request.token_ids), len(request.token_ids), params, params.seed)
+    answer: list[int] = []
+    while True:
+        answer.append(checksum(sequence, [*request.token_ids, *answer]))
+        ended = answer[-1] == EOS and not params.ignore_eos
+        if ended or len(answer) == params.max_tokens or len(request.token_ids) + len(answer) == longest:
+            return answer
+
+
+class Workload(RuleBasedStateMachine):
+    engine: Engine
+
+    @initialize(
+        num_blocks=st.integers(3, 24),
+        block_size=st.sampled_from([1, 2, 4]),
+        budget=st.integers(1, 24),
+        seats=st.integers(1, 6),
+        policy=st.sampled_from(["fcfs", "priority"]),
+        caching=st.booleans(),
+    )
+    def start(self, num_blocks: int, block_size: int, budget: int, seats: int, policy: str, caching: bool) -> None:
+        self.engine = scripted_engine(
+            num_blocks=num_blocks,
+            block_size=block_size,
+            max_num_batched_tokens=budget,
+            max_num_seqs=seats,
+            scheduling_policy=policy,
+            enable_prefix_caching=caching,
+            max_model_len=40,
+        )
+        self.longest = min(40, num_blocks * block_size)
+        self.asked: dict[int, GenerateRequest] = {}
+        self.told: dict[tuple[int, int], list[Emission]] = {}
+        self.aborted: set[tuple[int, int]] = set()
+
+    @rule(
+        start=st.integers(0, 2),  # few different prompts, so that prefixes are shared
+        length=st.integers(1, 16),
+        fields=st.fixed_dictionaries(
+            {
+                "n": st.sampled_from([1, 1, 1, 2, 3]),
+                "max_tokens": st.integers(1, 12),
+                "temperature": st.sampled_from([0, 1]),
+                "seed": st.integers(0, 3),
+                "ignore_eos": st.booleans(),
+                "priority": st.integers(-1, 1),
+                "cache_salt": st.sampled_from([None, "salt"]),
+                "prompt_logprobs": st.sampled_from([None, 0]),
+            }
+        ),
+    )
+    def add(self, start: int, length: int, fields: dict[str, Any]) -> None:
+        prompt = [start + 1 + place for place in range(min(length, self.longest - 1))]
+        asked = submission(len(self.asked), prompt, **fields)
+        self.asked[asked.handle] = asked.request
+        self.engine.add(asked)
+
+    @precondition(lambda self: self.asked)
+    @rule(data=st.data(), whole=st.booleans())
+    def abort(self, data: st.DataObject, whole: bool) -> None:
+        handle = data.draw(st.sampled_from(sorted(self.asked)))
+        choices = range(self.asked[handle].sampling_params.n)
+        index = None if whole else data.draw(st.sampled_from(choices))
+        self.aborted |= {(handle, choice) for choice in choices if index in (None, choice)}
+        self.engine.abort(handle, index)
+
+    @rule(times=st.integers(1, 8))
+    def step(self, times: int) -> None:
+        for _ in range(times):
+            self.step_once(self.engine.step)
+
+    @rule()
+    def a_step_fails_and_is_computed_again(self) -> None:
+        scheduler = self.engine.scheduler
+        first = scheduler.schedule()
+        cursors = {span.sequence: span.start for span in first.spans}
+        scheduler.retract(first)
+        check_invariants(scheduler)
+        again = scheduler.schedule()
+        assert all(cursors.get(span.sequence, span.start) == span.start for span in again.spans)
+        assert bool(first) == bool(again)
+        scheduler.retract(again)
+
+    @rule()
+    def an_engine_ends_and_another_resumes(self) -> None:
+        """As after a crash: what was told is told to the new engine, which goes on with the rest."""
+        decisions = self.engine.decisions
+        unfinished = {h: sorted(choices) for h, choices in self.engine.scheduler.requests.items()}
+        self.engine = scripted_engine(**decisions.model_dump())
+        for handle, choices in unfinished.items():
+            emitted = {index: tuple(self.tokens(handle, index)) for index in choices}
+            self.engine.add(Submission(handle, self.asked[handle], emitted))
+
+    @invariant()
+    def all_is_in_order(self) -> None:
+        check_invariants(self.engine.scheduler)
+
+    def teardown(self) -> None:
+        if not hasattr(self, "engine"):
+            return
+        for _ in range(MOST_STEPS):
+            if not self.engine.has_work:
+                break
+            self.step_once(self.engine.step)
+        assert not self.engine.has_work
+        assert self.engine.stats().kv_usage == 0
+        for handle, request in self.asked.items():
+            for index in range(request.sampling_params.n):
+                answer = alone(request, index, self.longest)
+                told = self.tokens(handle, index)
+                assert told == (answer[: len(told)] if (handle, index) in self.aborted else answer)
+
+    def step_once(self, step: Callable[[], list[Emission]]) -> None:
+        had_work, before = self.engine.has_work, sum(map(len, self.engine.runner.batches))  # type: ignore[attr-defined]
+        for emission in step():
+            self.told.setdefault((emission.handle, emission.index), []).append(emission)
+        computed = sum(map(len, self.engine.runner.batches)) - before  # type: ignore[attr-defined]
+        assert bool(computed) == had_work, "work was there, and none was scheduled"
+
+    def tokens(self, handle: int, index: int) -> list[int]:
+        return [token for emission in self.told.get((handle, index), ()) for token in emission.token_ids]
+
+
+def test_any_workload_keeps_the_invariants_and_the_answers() -> None:
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Workload, settings=settings(max_examples=150, stateful_step_count=30, deadline=None)
+    )
