@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 _FILES = ["*token*", "*.model", "*.tiktoken", "vocab*", "merges*", "*.jinja", "config.json", "*.py"]
 """What is fetched for a tokenizer on the Hub: everything but weights."""
 
+_ROLES = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""The special tokens that every tokenizer may have; a checkpoint can name more."""
+
 
 class Codec(Protocol):
     """The part of a tokenizer that turns text into ids and ids into text."""
@@ -57,11 +60,7 @@ class Tokenizer:
         """The ids that `skip_special_tokens` leaves out of a text."""
         self.pieces = codec.pieces
         """What each token adds to a text, for a tokenizer that joins tokens end to end."""
-        self.special_tokens = {
-            key: text
-            for key, value in config.items()
-            if key.endswith("_token") and (text := _content(value)) is not None
-        }
+        self.special_tokens = {role: str(_content(token)) for role, token in _special_tokens(config).items()}
         """Special tokens by role (`bos_token`, `eos_token`, …), as chat templates see them."""
         self.eos_token_id = self._id_of("eos_token")
         """The token that ends a text, as the tokenizer's own files say."""
@@ -249,11 +248,10 @@ def _read_backend(folder: Path, config: Mapping[str, Any]) -> tokenizers.Tokeniz
     backend.no_truncation()
     backend.no_padding()
     backend.encode_special_tokens = bool(config.get("split_special_tokens", False))
-    known = {token.content for token in backend.get_added_tokens_decoder().values()}
     listed = sorted(config.get("added_tokens_decoder", {}).items(), key=lambda item: int(item[0]))
-    backend.add_tokens([_added(token) for _, token in listed if token["content"] not in known])
-    named = [value for key, value in config.items() if key.endswith("_token") and _content(value) is not None]
-    backend.add_special_tokens([_added(token) for token in named if _content(token) not in known])
+    for tokens in ([token for _, token in listed], _special_tokens(config).values()):
+        known = {token.content for token in backend.get_added_tokens_decoder().values()}
+        backend.add_tokens([_added(token) for token in tokens if _content(token) not in known])
     return backend
 
 
@@ -262,7 +260,13 @@ def _added(token: str | Mapping[str, Any]) -> tokenizers.AddedToken:
     if isinstance(token, str):
         return tokenizers.AddedToken(token, special=True, normalized=False)
     flags = {key: token[key] for key in ("single_word", "lstrip", "rstrip", "normalized", "special") if key in token}
-    return tokenizers.AddedToken(token["content"], **flags)
+    return tokenizers.AddedToken(token["content"], **{"special": True, **flags})
+
+
+def _special_tokens(config: Mapping[str, Any]) -> dict[str, str | Mapping[str, Any]]:
+    """Special tokens by role, as the files write them; in the order in which transformers numbers new ones."""
+    roles = [*_ROLES, *(key for key in config if key.endswith("_token") and key not in _ROLES)]
+    return {role: config[role] for role in roles if _content(config.get(role)) is not None}
 
 
 def _content(token: object) -> str | None:
