@@ -1,0 +1,104 @@
+"""The application: an engine and settings become routes, middleware and error answers. Only `serve` imports this."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from pathlib import Path
+
+from fastapi import FastAPI
+from pydantic.warnings import UnsupportedFieldAttributeWarning
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from quire_engine.async_engine import AsyncEngine
+from quire_engine.errors import ConfigError
+from quire_engine.text.template import Renderer
+from quire_server.__about__ import __version__
+from quire_server.dependencies import Serving
+from quire_server.errors import install_error_answers
+from quire_server.middleware import ApiKeys, BodyLimit, RequestIds
+from quire_server.routes import routers
+from quire_server.settings import ServerSettings
+from quire_server.streams import WARNINGS_HEADER
+
+
+def build_app(settings: ServerSettings) -> FastAPI:
+    """An ASGI application that answers once `attach` has given it an engine; built apart, while the engine loads."""
+    app = FastAPI(
+        title="Quire",
+        version=__version__,
+        description="The OpenAI API, served by Quire.",
+        root_path=settings.root_path,
+        middleware=middleware(settings),
+        openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
+    )
+    install_error_answers(app)
+    for router in routers(settings):
+        app.include_router(router)
+    build_schemas(app)
+    return app
+
+
+def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_name: str) -> None:
+    """Let the application answer for this engine. `model_name` is what its model is called unless named otherwise.
+
+    The engine stays the caller's: it is neither started nor closed here. ConfigError if the settings contradict it.
+    """
+    app.state.serving = Serving(
+        engine=engine,
+        settings=settings,
+        names=settings.served_model_name or (model_name,),
+        root=model_name,
+        text=renderer(engine, settings),
+        started=int(time.time()),
+    )
+
+
+def build_schemas(app: FastAPI) -> None:
+    """Build every schema now, rather than while the first request waits."""
+    with warnings.catch_warnings():
+        # FastAPI gives each body an alias, which pydantic finds without effect where the body is a union.
+        warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
+        app.openapi()
+
+
+def middleware(settings: ServerSettings) -> list[Middleware]:
+    """What a request passes, from the outside in."""
+    cors = Middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=settings.allowed_methods,
+        allow_headers=settings.allowed_headers,
+        allow_credentials=settings.allow_credentials,
+        expose_headers=("X-Request-Id", WARNINGS_HEADER),
+    )
+    keys = Middleware(ApiKeys, keys=settings.api_key)
+    return [
+        *([cors] if settings.allowed_origins else []),
+        Middleware(RequestIds),
+        *([keys] if settings.api_key else []),
+        Middleware(BodyLimit, limit=settings.max_body_bytes),
+    ]
+
+
+def renderer(engine: AsyncEngine, settings: ServerSettings) -> Renderer | None:
+    """What turns requests into prompts, with the settings' chat template; None for an engine without a tokenizer."""
+    if engine.tokenizer is None:
+        return None
+    return Renderer(
+        engine.tokenizer,
+        engine.decisions,
+        chat_template=read_template(settings.chat_template),
+        trust_request_chat_template=settings.trust_request_chat_template,
+    )
+
+
+def read_template(given: str | None) -> str | None:
+    """A chat template: the text itself, which has jinja's braces, or a file with it. ConfigError if it is neither."""
+    if given is None or "{%" in given or "{{" in given:
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"--chat-template {given} is neither a template nor a file that can be read.") from error

@@ -1,0 +1,141 @@
+"""What every handler needs: the engine, the settings, and the checks that each request passes before it is rendered."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Annotated, ParamSpec, TypeAlias, TypeVar
+
+from fastapi import Depends, Request
+
+from quire_engine.async_engine import AsyncEngine, RequestOutputs
+from quire_engine.errors import RequestError
+from quire_engine.text.template import Renderer
+from quire_engine.text.tokenizer import Tokenizer
+from quire_protocol import (
+    ChatCompletionRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    GenerateRequest,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+    check_limits,
+    unknown_fields,
+)
+from quire_protocol.limits import LimitError
+from quire_server.__about__ import __version__
+from quire_server.errors import ModelNotFound
+from quire_server.refusals import refuse_fields_not_built
+from quire_server.replies.heading import Heading
+from quire_server.settings import ServerSettings
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+ServedRequest: TypeAlias = (
+    ChatCompletionRequest
+    | CompletionRequest
+    | GenerateRequest
+    | TokenizeCompletionRequest
+    | TokenizeChatRequest
+    | DetokenizeRequest
+)
+"""Every request that the routes take."""
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One model behind its names. Made once, when the application is; nobody changes it."""
+
+    engine: AsyncEngine
+    settings: ServerSettings
+    names: tuple[str, ...]
+    """The names the model is served under; answers carry the first."""
+    root: str
+    """Where the model came from, as it was asked for."""
+    text: Renderer | None
+    """Turns requests into prompts; None when the server runs without a tokenizer."""
+    started: int
+    """When the model was first served, in seconds since 1970."""
+
+    @property
+    def renderer(self) -> Renderer:
+        """What turns requests into prompts. RequestError on a server without a tokenizer."""
+        return _or_refuse(self.text)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """The tokenizer. RequestError on a server without one."""
+        return _or_refuse(self.engine.tokenizer)
+
+    def check_model(self, request: ServedRequest) -> None:
+        """ModelNotFound unless the request names no model, or one that is served here."""
+        if request.model and request.model not in self.names:
+            served = ", ".join(self.names)
+            raise ModelNotFound(f"The model {request.model!r} is not served here; there is {served}.", param="model")
+
+    def admit(self, request: ServedRequest) -> tuple[str, ...]:
+        """Refuse what the request's fields forbid; return a sentence for each field that nothing here knows."""
+        self.check_model(request)
+        try:
+            check_limits(request)
+        except LimitError as error:
+            raise RequestError(str(error), param=error.param) from error
+        unknown = unknown_fields(request)
+        for name, hint in unknown.items():
+            if hint is not None:
+                raise RequestError(f"{name} is not a field here: {hint.removesuffix('.')}.", param=name)
+        refuse_fields_not_built(request)
+        return tuple(f"{name} is not a field here: it had no effect." for name in unknown)
+
+    def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:
+        """How the answer to a request begins."""
+        return Heading(f"{prefix}-{request_id}", int(time.time()), self.names[0], self.fingerprint, warnings)
+
+    @property
+    def fingerprint(self) -> str:
+        """Names this version and what it runs, as `system_fingerprint`."""
+        decisions = self.engine.decisions
+        told = f"{decisions.model_path} {decisions.dtype} {decisions.device} {decisions.attention_backend}"
+        return f"quire-{__version__}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
+
+    async def submit_all(self, prompts: Sequence[GenerateRequest]) -> list[RequestOutputs]:
+        """Submit every prompt, or none: when one is refused, those before it end."""
+        async with AsyncExitStack() as stack:
+            outputs = [await stack.enter_async_context(await self.engine.submit(prompt)) for prompt in prompts]
+            stack.pop_all()
+        return outputs
+
+
+def _or_refuse(part: T | None) -> T:
+    if part is None:
+        raise RequestError(
+            "This server runs without a tokenizer (--skip-tokenizer-init): send token ids to /inference/v1/generate."
+        )
+    return part
+
+
+async def serving(request: Request) -> Serving:
+    """The application's Serving."""
+    found: Serving = request.app.state.serving
+    return found
+
+
+ServingDep = Annotated[Serving, Depends(serving)]
+
+
+def request_id(http: Request, body_id: str) -> str:
+    """The id of a request: its X-Request-Id header's, else its body's, which the answer's header then carries."""
+    if not http.state.request_id_given:
+        http.state.request_id = body_id
+    return str(http.state.request_id)
+
+
+async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run `work` in a thread: templates and tokenizers may take long, and must not hold up everybody's streams."""
+    return await asyncio.to_thread(work, *args, **kwargs)

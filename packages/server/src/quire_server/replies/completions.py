@@ -1,0 +1,228 @@
+"""An answer of /v1/completions: deliveries become chunks, and the whole answer is the fold of the same chunks."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from quire_engine.sequence import TokenLogprobs
+from quire_engine.text.output import Output
+from quire_engine.text.tokenizer import Tokenizer
+from quire_protocol import (
+    CompletionLogProbs,
+    CompletionRequest,
+    CompletionResponse,
+    CompletionResponseChoice,
+    CompletionResponseStreamChoice,
+    CompletionStreamResponse,
+    GenerateRequest,
+    Logprob,
+    UsageInfo,
+)
+from quire_server.replies.heading import Heading
+from quire_server.replies.outputs import Outputs, deliveries
+from quire_server.replies.tokens import CompletionTokens, TokenNames, prompt_logprobs
+from quire_server.replies.usage import UsageChunks, UsageCount
+from quire_server.settings import ServerSettings
+
+
+class FirstDelta(CompletionResponseStreamChoice):
+    """A choice's first delivery, which also says what is said once about its prompt."""
+
+    prompt_logprobs: list[dict[int, Logprob] | None] | None = None
+
+
+class CompletionReply:
+    """The answer to one or several prompts. Read it once, as chunks or complete."""
+
+    def __init__(
+        self,
+        request: CompletionRequest,
+        prompts: Sequence[GenerateRequest],
+        outputs: Sequence[Outputs],
+        heading: Heading,
+        tokenizer: Tokenizer,
+        settings: ServerSettings,
+    ) -> None:
+        self.request = request
+        self.outputs = outputs
+        self.heading = heading
+        self.count = UsageCount(prompts, settings.enable_prompt_tokens_details)
+        self.usage = UsageChunks(
+            self.count, bool(request.stream), request.stream_options, settings.enable_force_include_usage
+        )
+        names = TokenNames(tokenizer, bool(request.return_tokens_as_token_ids) or settings.return_tokens_as_token_ids)
+        self.choices = [
+            [Choice(request, prompt, place * prompt.sampling_params.n + index, names, tokenizer) for index in choices]
+            for place, prompt in enumerate(prompts)
+            for choices in [range(prompt.sampling_params.n)]
+        ]
+
+    async def chunks(self) -> AsyncGenerator[CompletionStreamResponse]:
+        """The answers as they come, one choice in a chunk. AnswerFailed when the engine gives one up; closing this
+        ends every request."""
+        once = self.heading.once
+        async with aclosing(deliveries(self.outputs)) as outputs:
+            async for place, output in outputs:
+                self.count.add(place, output)
+                if output.prompt_logprobs is not None:
+                    for choice in self.choices[place]:
+                        choice.about_prompt = output.prompt_logprobs
+                delta = self.choices[place][output.index].delta(output)
+                if delta is not None:
+                    yield self._chunk([delta], {"usage": None, **self.usage.so_far(), **once})
+                    once = {}
+        if self.usage.at_end:
+            yield self._chunk([], {"usage": self.count.info()})
+
+    async def complete(self) -> CompletionResponse:
+        """The whole answer: the chunks, folded."""
+        whole = Fold(self.heading)
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                whole.add(chunk)
+        return whole.response()
+
+    def _chunk(self, choices: list[CompletionResponseStreamChoice], said: dict[str, Any]) -> CompletionStreamResponse:
+        return CompletionStreamResponse.model_construct(
+            **self.heading.on_chunks, object="text_completion", choices=choices, **said
+        )
+
+
+class Choice:
+    """One choice while it is generated: what its first delivery must say, and where its tokens stand in its text."""
+
+    def __init__(
+        self, request: CompletionRequest, prompt: GenerateRequest, index: int, names: TokenNames, tokenizer: Tokenizer
+    ) -> None:
+        self.request = request
+        self.prompt = prompt
+        self.index = index
+        self.names = names
+        self.echo = prompt_text(request, prompt, index // prompt.sampling_params.n, tokenizer) if request.echo else ""
+        # With echo and no token to generate, the engine still generates one: it is counted, and not shown.
+        self.echo_only = bool(request.echo) and request.max_tokens == 0
+        self.about_prompt: Sequence[TokenLogprobs | None] | None = None
+        """The prompt's log-probabilities, once the first delivery has brought them."""
+        self.tokens = CompletionTokens(names, prompt.sampling_params.skip_special_tokens)
+        self.begun = False
+
+    def delta(self, output: Output) -> CompletionResponseStreamChoice | None:
+        """What this delivery adds; None while it adds nothing that was asked for."""
+        text = "" if self.echo_only else output.text
+        token_ids = [] if self.echo_only else list(output.token_ids)
+        logprobs = () if self.echo_only else output.logprobs
+        first, return_ids = not self.begun, bool(self.request.return_token_ids)
+        parts = []
+        said_once: dict[str, Any] = {}
+        if first and self.request.echo:
+            text = self.echo + text
+            parts += self._echoed_logprobs()
+        if first and self.about_prompt is not None:
+            said_once["prompt_logprobs"] = prompt_logprobs(self.about_prompt, self.names)
+        if self.request.logprobs is not None and logprobs:
+            parts.append(self.tokens.add(token_ids, logprobs))
+        if not (text or parts or said_once or output.finish_reason or (return_ids and token_ids)):
+            return None
+        self.begun = True
+        return FirstDelta.model_construct(
+            index=self.index,
+            text=text,
+            logprobs=joined(parts) if parts else None,
+            finish_reason=output.finish_reason,
+            stop_reason=output.stop_reason,
+            prompt_token_ids=self.prompt.token_ids if first and return_ids else None,
+            token_ids=token_ids if return_ids else None,
+            **said_once,
+        )
+
+    def _echoed_logprobs(self) -> list[CompletionLogProbs]:
+        if self.request.logprobs is None or self.about_prompt is None:
+            return []
+        part = self.tokens.add(self.prompt.token_ids, self.about_prompt)
+        self.tokens.begin_at(len(self.echo))
+        return [part]
+
+
+class Fold:
+    """Chunks put together. The result depends on nothing else, so a client can do the same."""
+
+    def __init__(self, heading: Heading) -> None:
+        self.heading = heading
+        self.choices: dict[int, _Whole] = {}
+        self.usage = UsageInfo()
+
+    def add(self, chunk: CompletionStreamResponse) -> None:
+        """Take in the next chunk."""
+        if chunk.usage is not None:
+            self.usage = chunk.usage
+        for delta in chunk.choices:
+            self.choices.setdefault(delta.index, _Whole()).add(delta)
+
+    def response(self) -> CompletionResponse:
+        """The answer, once the last chunk is in."""
+        return CompletionResponse.model_construct(
+            **self.heading.on_chunks,
+            choices=[whole.choice(index) for index, whole in sorted(self.choices.items())],
+            service_tier=None,
+            system_fingerprint=self.heading.fingerprint,
+            usage=self.usage,
+            kv_transfer_params=None,
+            **self.heading.once,
+        )
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One choice of the answer, growing."""
+
+    texts: list[str] = field(default_factory=list)
+    logprobs: list[CompletionLogProbs] = field(default_factory=list)
+    token_ids: list[int] | None = None
+    finish_reason: str | None = None
+    stop_reason: int | str | None = None
+    said_once: dict[str, Any] = field(default_factory=lambda: {"prompt_logprobs": None, "prompt_token_ids": None})
+
+    def add(self, delta: CompletionResponseStreamChoice) -> None:
+        self.texts.append(delta.text)
+        if delta.logprobs is not None:
+            self.logprobs.append(delta.logprobs)
+        if delta.token_ids is not None:
+            self.token_ids = (self.token_ids or []) + delta.token_ids
+        if delta.prompt_token_ids is not None:
+            self.said_once["prompt_token_ids"] = delta.prompt_token_ids
+        if isinstance(delta, FirstDelta) and delta.prompt_logprobs is not None:
+            self.said_once["prompt_logprobs"] = delta.prompt_logprobs
+        self.finish_reason = delta.finish_reason or self.finish_reason
+        self.stop_reason = delta.stop_reason if delta.stop_reason is not None else self.stop_reason
+
+    def choice(self, index: int) -> CompletionResponseChoice:
+        return CompletionResponseChoice.model_construct(
+            index=index,
+            text="".join(self.texts),
+            logprobs=joined(self.logprobs) if self.logprobs else None,
+            finish_reason=self.finish_reason,
+            stop_reason=self.stop_reason,
+            token_ids=self.token_ids,
+            **self.said_once,
+        )
+
+
+def joined(parts: Sequence[CompletionLogProbs]) -> CompletionLogProbs:
+    """The four lists of several deliveries as four lists."""
+    return CompletionLogProbs.model_construct(
+        text_offset=[offset for part in parts for offset in part.text_offset],
+        token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
+        tokens=[token for part in parts for token in part.tokens],
+        top_logprobs=[candidates for part in parts for candidates in part.top_logprobs],
+    )
+
+
+def prompt_text(request: CompletionRequest, prompt: GenerateRequest, place: int, tokenizer: Tokenizer) -> str:
+    """A prompt as it is echoed: as it was sent, or decoded when it was sent as ids or truncated."""
+    sent = request.prompt if isinstance(request.prompt, str) else (request.prompt or [])[place]
+    if isinstance(sent, str) and request.truncate_prompt_tokens is None:
+        return sent
+    return tokenizer.decode(prompt.token_ids, skip_special_tokens=False)

@@ -1,0 +1,104 @@
+"""An answer of /inference/v1/generate, token ids out: chunks have the answer's own shape, with what is new in each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from quire_engine.text.output import Output
+from quire_protocol import (
+    ChatCompletionLogProbs,
+    ChatCompletionLogProbsContent,
+    GenerateRequest,
+    GenerateResponse,
+    GenerateResponseChoice,
+    UsageInfo,
+)
+from quire_server.replies.outputs import Outputs, deliveries
+from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
+from quire_server.replies.usage import UsageChunks, UsageCount
+from quire_server.settings import ServerSettings
+
+
+class GenerateChunk(GenerateResponse):
+    """What is new in each choice. The last chunk of a stream has the usage and no choices, when that was asked for."""
+
+    usage: UsageInfo | None = None
+
+
+class GenerateReply:
+    """The answer to one prompt of token ids. Read it once, as chunks or complete."""
+
+    def __init__(self, request: GenerateRequest, outputs: Outputs, settings: ServerSettings) -> None:
+        self.request = request
+        self.outputs = outputs
+        self.names = TokenNames(None, as_ids=True)
+        self.count = UsageCount([request], settings.enable_prompt_tokens_details)
+        self.usage = UsageChunks(
+            self.count, bool(request.stream), request.stream_options, settings.enable_force_include_usage
+        )
+
+    async def chunks(self) -> AsyncGenerator[GenerateChunk]:
+        """The answers as they come. AnswerFailed when the engine gives one up; closing this ends the request."""
+        async with aclosing(deliveries([self.outputs])) as outputs:
+            async for _, output in outputs:
+                self.count.add(0, output)
+                about_prompt = output.prompt_logprobs
+                said_once = (
+                    {} if about_prompt is None else {"prompt_logprobs": prompt_logprobs(about_prompt, self.names)}
+                )
+                yield self._chunk([self._delta(output)], **said_once, **self.usage.so_far())
+        if self.usage.at_end:
+            yield self._chunk([], usage=self.count.info())
+
+    async def complete(self) -> GenerateResponse:
+        """The whole answer: the chunks, folded."""
+        choices: dict[int, _Whole] = {}
+        about_prompt = None
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                about_prompt = chunk.prompt_logprobs or about_prompt
+                for delta in chunk.choices:
+                    choices.setdefault(delta.index, _Whole()).add(delta)
+        return GenerateResponse.model_construct(
+            request_id=self.request.request_id,
+            choices=[whole.choice(index) for index, whole in sorted(choices.items())],
+            prompt_logprobs=about_prompt,
+            kv_transfer_params=None,
+        )
+
+    def _chunk(self, choices: list[GenerateResponseChoice], **said: Any) -> GenerateChunk:
+        return GenerateChunk.model_construct(request_id=self.request.request_id, choices=choices, **said)
+
+    def _delta(self, output: Output) -> GenerateResponseChoice:
+        return GenerateResponseChoice.model_construct(
+            index=output.index,
+            logprobs=chat_logprobs(output.logprobs, self.names) if output.logprobs else None,
+            finish_reason=output.finish_reason,
+            token_ids=list(output.token_ids),
+        )
+
+
+@dataclass(slots=True)
+class _Whole:
+    """One choice of the answer, growing."""
+
+    token_ids: list[int] = field(default_factory=list)
+    logprobs: list[ChatCompletionLogProbsContent] = field(default_factory=list)
+    finish_reason: str | None = None
+
+    def add(self, delta: GenerateResponseChoice) -> None:
+        self.token_ids += delta.token_ids or []
+        if delta.logprobs is not None:
+            self.logprobs += delta.logprobs.content or []
+        self.finish_reason = delta.finish_reason
+
+    def choice(self, index: int) -> GenerateResponseChoice:
+        return GenerateResponseChoice.model_construct(
+            index=index,
+            logprobs=ChatCompletionLogProbs.model_construct(content=self.logprobs) if self.logprobs else None,
+            finish_reason=self.finish_reason,
+            token_ids=self.token_ids,
+        )

@@ -1,0 +1,62 @@
+"""The deliveries of one or several requests as one stream, which closes what it reads from."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from typing import Protocol, Self
+
+from quire_engine.text.output import Output
+from quire_server.errors import AnswerFailed
+
+
+class Outputs(Protocol):
+    """Deliveries of all choices of one request; closing it ends the request."""
+
+    def __aiter__(self) -> Self: ...
+
+    async def __anext__(self) -> Output: ...
+
+    async def aclose(self) -> None:
+        """End the request, if it still runs."""
+
+
+async def deliveries(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, Output]]:
+    """Each delivery as it comes, with the place of its request. AnswerFailed when the engine gave one up.
+
+    However this ends, every request has ended with it.
+    """
+    try:
+        async for place, output in _one(requests[0]) if len(requests) == 1 else _several(requests):
+            if output.finish_reason == "error":
+                raise AnswerFailed(output.error or "The engine gave this answer up.")
+            yield place, output
+    finally:
+        for request in requests:
+            await request.aclose()
+
+
+async def _one(request: Outputs) -> AsyncGenerator[tuple[int, Output]]:
+    async for output in request:
+        yield 0, output
+
+
+async def _several(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, Output]]:
+    nexts = {asyncio.ensure_future(_next(request)): place for place, request in enumerate(requests)}
+    try:
+        while nexts:
+            done, _ = await asyncio.wait(nexts, return_when=asyncio.FIRST_COMPLETED)
+            for task in sorted(done, key=nexts.__getitem__):
+                place = nexts.pop(task)
+                output = task.result()
+                if output is not None:
+                    nexts[asyncio.ensure_future(_next(requests[place]))] = place
+                    yield place, output
+    finally:
+        for task in nexts:
+            task.cancel()
+        await asyncio.gather(*nexts, return_exceptions=True)
+
+
+async def _next(request: Outputs) -> Output | None:
+    return await anext(request, None)

@@ -1,0 +1,100 @@
+"""What was decided, in a few lines a person can read: printed by `quire serve` and `quire check`."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
+
+from quire_engine.checkpoint import DEFAULT_MODEL_NAME
+from quire_engine.config import Decisions, EngineConfig
+from quire_server.__about__ import __version__
+from quire_server.settings import ServerSettings
+
+WIDTH = 100
+
+COMPATIBILITY: Mapping[str, str] = {
+    "enable_auto_tool_choice": "--enable-auto-tool-choice has no effect yet: tool calls are not parsed",
+    "tool_call_parser": "--tool-call-parser has no effect yet: tool calls are not parsed",
+    "reasoning_parser": "--reasoning-parser has no effect yet: reasoning is not parsed",
+}
+"""Settings that are taken for compatibility, and what is said of them at the start."""
+
+
+def check(config: EngineConfig) -> int:
+    """Load the model, print what was decided, and let it go again."""
+    from quire_engine.engine import Engine
+
+    engine = Engine.load(config, progress=True)
+    try:
+        print(f"quire {__version__}", *lines(described(model_name(config), engine.decisions)), sep="\n")
+    finally:
+        engine.close()
+    return 0
+
+
+def model_name(config: EngineConfig) -> str:
+    """What a model is called unless it is named otherwise: as it was asked for."""
+    return config.model or DEFAULT_MODEL_NAME
+
+
+def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
+    """The decisions as (label, text)."""
+    prefix = "prompts that begin alike share it" if decisions.enable_prefix_caching else "nothing is shared"
+    yield "model", f"{name} ({decisions.architecture}, {count(decisions.parameters)} parameters, {decisions.dtype})"
+    yield "device", f"{decisions.device}, attention by {decisions.attention_backend}"
+    yield "context", f"{decisions.max_model_len:,} tokens, prompt and answer together"
+    yield (
+        "cache",
+        f"{decisions.kv_cache_tokens:,} tokens in {decisions.num_blocks:,} blocks of {decisions.block_size} "
+        f"({size(decisions.kv_cache_bytes)}); {prefix}",
+    )
+    order = "lowest priority first" if decisions.scheduling_policy == "priority" else "first come, first served"
+    yield (
+        "batch",
+        f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step; {order}",
+    )
+    for note in decisions.notes:
+        yield "note", note
+
+
+def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> Iterator[tuple[str, str]]:
+    """Where the server is to be found and what else to know of it, as (label, text)."""
+    for setting, told in COMPATIBILITY.items():
+        if getattr(settings, setting):
+            yield "note", told
+    if not settings.api_key and settings.host not in ("127.0.0.1", "localhost", "::1") and settings.uds is None:
+        yield "note", "anybody who reaches this address may use it; --api-key asks for a key"
+    yield "names", ", ".join(names)
+    yield "address", f"{address}/v1" + ("" if settings.disable_fastapi_docs else f"   (routes: {address}/docs)")
+
+
+def curl(address: str, settings: ServerSettings) -> str:
+    """A first request to try."""
+    where = f"--unix-socket {settings.uds} http://localhost" if settings.uds else address
+    key = ' -H "Authorization: Bearer $QUIRE_API_KEY"' if settings.api_key else ""
+    body = """'{"messages": [{"role": "user", "content": "Hello!"}]}'"""
+    return f"curl {where}/v1/chat/completions -H 'Content-Type: application/json'{key} -d {body}"
+
+
+def lines(described: Iterator[tuple[str, str]]) -> Iterator[str]:
+    """Labels and texts in two columns."""
+    for label, text in described:
+        yield textwrap.fill(
+            text, WIDTH, initial_indent=f"  {label:<9}", subsequent_indent=" " * 11, break_on_hyphens=False
+        )
+
+
+def count(number: int) -> str:
+    """A large number in three digits or so."""
+    for unit, name in ((10**9, " B"), (10**6, " M"), (10**3, " K")):
+        if number >= unit:
+            return f"{number / unit:.3g}{name}"
+    return str(number)
+
+
+def size(number: int) -> str:
+    """Bytes in three digits or so."""
+    for unit, name in ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if number >= unit:
+            return f"{number / unit:.3g} {name}"
+    return f"{number} B"

@@ -1,0 +1,227 @@
+"""`quire serve`: the engine's process first, then the application, then requests until a signal says stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from quire_engine.config import EngineConfig
+from quire_engine.errors import ConfigError, EngineStopped
+from quire_server import report
+from quire_server.__about__ import __version__
+from quire_server.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+    from uvicorn import Config, Server
+
+    from quire_engine.async_engine import AsyncEngine
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+BACKLOG = 2048
+
+
+def serve(config: EngineConfig, settings: ServerSettings) -> int:
+    """Serve until a signal: 0 when that went as asked, 1 when the engine did not start. ConfigError before that."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    with contextlib.closing(bind(settings)) as listener, asyncio.Runner(loop_factory=loop_factory()) as runner:
+        try:
+            return runner.run(_serve(config, settings, listener))
+        except EngineStopped as error:
+            print(f"quire: {error}", file=sys.stderr)
+            return 1
+        finally:
+            if settings.uds is not None:
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(settings.uds)
+
+
+async def _serve(config: EngineConfig, settings: ServerSettings, listener: socket.socket) -> int:
+    began = time.perf_counter()
+    name = report.model_name(config)
+    say(f"quire {__version__}: loading {name}")
+    stop = Stop()
+    with stop.on_signals():
+        from quire_engine.async_engine import AsyncEngine
+
+        starting = asyncio.create_task(AsyncEngine.start(config, progress=True))
+        building = asyncio.create_task(asyncio.to_thread(build_application, settings))
+        engine = await stop.unless_asked(starting)
+        if engine is None:
+            return 0
+        try:
+            say(*report.lines(report.described(name, engine.decisions)))
+            app = await building
+            from quire_server.app import attach
+
+            attach(app, engine, settings, name)
+            await answer(app, settings, listener, stop, announcement(name, settings, listener, began))
+        finally:
+            await engine.close()
+    return 0
+
+
+async def answer(
+    app: FastAPI, settings: ServerSettings, listener: socket.socket, stop: Stop, announce: Callable[[], None]
+) -> None:
+    """Answer requests until told to stop; those that run then get some time to finish."""
+    server = make_server(uvicorn_config(app, settings), announce)
+    stop.server = server
+    await server.serve(sockets=[listener])
+
+
+def announcement(name: str, settings: ServerSettings, listener: socket.socket, began: float) -> Callable[[], None]:
+    """Says where the server is to be found, once it is; the last line is the one that scripts wait for."""
+    address = url(settings, listener)
+
+    def announce() -> None:
+        names = settings.served_model_name or (name,)
+        say(*report.lines(report.addressed(address, names, settings)), f"  try      {report.curl(address, settings)}")
+        say(f"ready after {time.perf_counter() - began:.1f} s: {address}")
+
+    return announce
+
+
+class Stop:
+    """Hears SIGINT and SIGTERM: the first asks for an orderly end, a second one ends at once."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.server: Server | None = None
+
+    @contextlib.contextmanager
+    def on_signals(self) -> Iterator[None]:
+        """Listen meanwhile."""
+        loop = asyncio.get_running_loop()
+        for each in SIGNALS:
+            loop.add_signal_handler(each, self.ask)
+        try:
+            yield
+        finally:
+            for each in SIGNALS:
+                loop.remove_signal_handler(each)
+
+    def ask(self) -> None:
+        """Once: stop when what runs is done. Twice: stop."""
+        if self.server is not None:
+            self.server.force_exit = self.asked.is_set()
+            self.server.should_exit = True
+        self.asked.set()
+
+    async def unless_asked(self, starting: asyncio.Task[AsyncEngine]) -> AsyncEngine | None:
+        """What `starting` gives; None when told to stop first, and then it is undone."""
+        asked = asyncio.create_task(self.asked.wait())
+        await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        if starting.done():
+            return starting.result()
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return None
+
+
+def make_server(config: Config, announce: Callable[[], None]) -> Server:
+    """uvicorn's server, without signal handlers of its own, that calls `announce` once it listens."""
+    import uvicorn
+
+    class AnnouncingServer(uvicorn.Server):
+        @contextlib.contextmanager
+        def capture_signals(self) -> Iterator[None]:
+            yield
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            announce()
+
+    return AnnouncingServer(config)
+
+
+def uvicorn_config(app: FastAPI, settings: ServerSettings) -> Config:
+    """How the HTTP layer is set up."""
+    import uvicorn
+
+    return uvicorn.Config(
+        app,
+        log_level=settings.uvicorn_log_level,
+        access_log=not settings.disable_uvicorn_access_log,
+        ssl_keyfile=settings.ssl_keyfile,
+        ssl_certfile=settings.ssl_certfile,
+        backlog=BACKLOG,
+        lifespan="off",
+        server_header=False,
+        timeout_graceful_shutdown=int(settings.shutdown_timeout),
+    )
+
+
+def bind(settings: ServerSettings) -> socket.socket:
+    """The socket to listen on, taken before anything slow happens. ConfigError if it cannot be had."""
+    if settings.uds is not None:
+        return _bind_unix(settings.uds)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host or None, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise ConfigError(f"--host {settings.host} is no address of this machine: {error.strerror}.") from error
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(
+            f"{settings.host} port {settings.port} cannot be listened on: {error.strerror}; choose another with --port."
+        ) from error
+    return listener
+
+
+def _bind_unix(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISSOCK(os.stat(path).st_mode):
+                os.unlink(path)  # left by a server that was killed
+        listener.bind(path)
+    except OSError as error:
+        listener.close()
+        raise ConfigError(f"--uds {path} cannot be listened on: {error.strerror}.") from error
+    return listener
+
+
+def url(settings: ServerSettings, listener: socket.socket) -> str:
+    """Where the server is to be found, as a client on this machine would write it."""
+    if settings.uds is not None:
+        return f"unix:{settings.uds}"
+    host, port = listener.getsockname()[:2]
+    shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
+    return f"{'https' if settings.ssl_keyfile else 'http'}://{shown}:{port}{settings.root_path}"
+
+
+def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loops where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def build_application(settings: ServerSettings) -> FastAPI:
+    """The application, in a thread: importing what it is made of takes its time too."""
+    from quire_server.app import build_app
+
+    return build_app(settings)
+
+
+def say(*told: str) -> None:
+    """Print at once, also into a pipe: whoever started the server may be waiting for these lines."""
+    print(*told, sep="\n", flush=True)

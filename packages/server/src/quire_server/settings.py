@@ -1,0 +1,79 @@
+"""What was asked of the HTTP side (`ServerSettings`); the only module of the server that reads the environment."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+def _keys_of_the_environment() -> tuple[str, ...]:
+    key = os.environ.get("QUIRE_API_KEY") or os.environ.get("VLLM_API_KEY")
+    return (key,) if key else ()
+
+
+class ServerSettings(BaseModel):
+    """What was asked of the server around the engine. Every field is also a flag of `quire serve`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 opens the server to the network."""
+    port: Annotated[int, Field(ge=0, le=65_535)] = 8000
+    """Port to listen on; 0 takes a free one."""
+    uds: str | None = None
+    """Listen on this unix socket instead of an address and a port."""
+    root_path: str = ""
+    """Path under which a proxy in front publishes this server."""
+    ssl_keyfile: str | None = None
+    """PEM file with the private key: serve over TLS."""
+    ssl_certfile: str | None = None
+    """PEM file with the certificate chain that belongs to the key."""
+
+    served_model_name: tuple[str, ...] = ()
+    """Names that requests may give in `model`; answers carry the first. The model's own name when absent."""
+    api_key: Annotated[tuple[str, ...], Field(default_factory=_keys_of_the_environment, repr=False)]
+    """Keys of which a request must bring one as a bearer token; also read from QUIRE_API_KEY or VLLM_API_KEY."""
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    """Largest request body that is read, in bytes."""
+
+    allowed_origins: tuple[str, ...] = ()
+    """Origins whose pages may call this server from a browser (CORS); none unless given."""
+    allowed_methods: tuple[str, ...] = ("*",)
+    """HTTP methods that those pages may use."""
+    allowed_headers: tuple[str, ...] = ("*",)
+    """Request headers that those pages may send."""
+    allow_credentials: bool = False
+    """Let those pages send cookies and credentials."""
+
+    chat_template: str | None = None
+    """Jinja chat template, as a file or as the text itself, instead of the tokenizer's own."""
+    trust_request_chat_template: bool = False
+    """Let requests bring a chat template of their own."""
+    response_role: str = "assistant"
+    """Role of generated chat messages."""
+    return_tokens_as_token_ids: bool = False
+    """Name tokens in log-probabilities `token_id:N` for every request, not only for those that ask."""
+    enable_prompt_tokens_details: bool = False
+    """Report in `usage` how many prompt tokens came from the prefix cache."""
+    enable_force_include_usage: bool = False
+    """End every stream with a usage chunk, asked for or not."""
+    enable_tokenizer_info_endpoint: bool = False
+    """Serve the tokenizer's configuration and chat template at GET /tokenizer_info."""
+    disable_fastapi_docs: bool = False
+    """Serve neither /docs, /redoc nor /openapi.json."""
+
+    enable_auto_tool_choice: bool = False
+    """Taken for compatibility: tool calls are not parsed yet."""
+    tool_call_parser: str | None = None
+    """Taken for compatibility: tool calls are not parsed yet."""
+    reasoning_parser: str | None = None
+    """Taken for compatibility: reasoning is not parsed yet."""
+
+    shutdown_timeout: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds that running requests get to finish after SIGTERM or Ctrl+C; what is left is then cut off."""
+    uvicorn_log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "warning"
+    """How much the HTTP layer logs."""
+    disable_uvicorn_access_log: bool = False
+    """Log no line per request, whatever the level."""

@@ -1,0 +1,109 @@
+"""How an answer leaves: at once or as server-sent events, and given up as soon as the client goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Coroutine, Mapping
+from contextlib import aclosing
+from typing import Any, Protocol, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
+
+from quire_protocol import sse
+from quire_server.errors import describe
+
+T = TypeVar("T")
+
+WARNINGS_HEADER = "X-Quire-Warnings"
+_LONGEST_HEADER = 1024
+
+CLIENT_CLOSED_REQUEST = 499
+"""The status that logs show for an answer nobody waited for."""
+
+
+class ClientGone(Exception):
+    """The client closed its connection before the answer was complete."""
+
+
+class Reply(Protocol):
+    """An answer that can be had piece by piece or whole."""
+
+    def chunks(self) -> AsyncGenerator[BaseModel]:
+        """The pieces, as they come."""
+
+    async def complete(self) -> BaseModel:
+        """The whole."""
+
+
+async def respond(reply: Reply, http: Request, *, stream: bool, warnings: tuple[str, ...]) -> Response:
+    """The reply as server-sent events, or as JSON once it is complete."""
+    headers = warning_headers(warnings)
+    if stream:
+        return EventStream(reply.chunks(), headers)
+    try:
+        answer = await unless_gone(reply.complete(), http.receive)
+    except ClientGone:
+        return Response(status_code=CLIENT_CLOSED_REQUEST)
+    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
+
+
+def warning_headers(warnings: tuple[str, ...]) -> dict[str, str]:
+    """The warnings as a header, in ASCII and of bounded length; none when there is nothing to warn of."""
+    told = " ".join(warnings).encode("ascii", "backslashreplace").decode()
+    visible = "".join(each if " " <= each <= "~" else "?" for each in told)
+    return {WARNINGS_HEADER: visible[:_LONGEST_HEADER]} if warnings else {}
+
+
+class EventStream(Response):
+    """Chunks as server-sent events, up to `[DONE]`. An error on the way is an event too: the status is out already."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, chunks: AsyncGenerator[BaseModel], headers: Mapping[str, str] | None = None) -> None:
+        self.chunks = chunks
+        self.status_code = 200
+        self.background = None
+        # Proxies (nginx above all) must hand events on as they come.
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **(headers or {})})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events; a client that goes away closes the chunks, wherever they wait."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        try:
+            await unless_gone(self._send_all(send), receive)
+        except ClientGone:
+            return
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _send_all(self, send: Send) -> None:
+        async with aclosing(self.chunks) as chunks:
+            try:
+                async for chunk in chunks:
+                    event = sse.encode(chunk, exclude_unset=True)
+                    await send({"type": "http.response.body", "body": event, "more_body": True})
+            except Exception as error:
+                failure = sse.encode(describe(error))
+                await send({"type": "http.response.body", "body": failure, "more_body": True})
+        await send({"type": "http.response.body", "body": sse.encode(sse.DONE), "more_body": True})
+
+
+async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:
+    """What `work` gives; it is cancelled, and ClientGone raised, when the client leaves first."""
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(_left(receive))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientGone
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
