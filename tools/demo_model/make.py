@@ -1,7 +1,7 @@
 """Make the embedded default: `python tools/demo_model/make.py` writes packages/engine/src/quire_engine/default_model.
 
-A Qwen3 of under a million parameters with a byte-level tokenizer, trained by heart on `dialogues.py` in a few minutes of
-one CPU thread. Seeded: the same versions of torch and transformers on the same kind of machine give the same files.
+A Qwen3 of under a million parameters with a byte-level tokenizer, trained by heart on `dialogues.py` in a few minutes
+of one CPU thread. Seeded: the same versions of torch and transformers on the same kind of machine give the same files.
 """
 
 from __future__ import annotations

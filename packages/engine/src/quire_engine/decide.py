@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from quire_engine.attention import BACKENDS
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine
@@ -17,9 +16,19 @@ BLOCK_SIZES = {"cuda": 16, "cpu": 32}
 
 
 def decide(
-    config: EngineConfig, spec: ModelSpec, machine: Machine, *, layers: tuple[LayerShape, ...], parameters: int
+    config: EngineConfig,
+    spec: ModelSpec,
+    machine: Machine,
+    *,
+    attention: str,
+    layers: tuple[LayerShape, ...],
+    parameters: int,
 ) -> Decisions:
-    """Settle everything, once. ConfigError where the wishes contradict the model or the machine."""
+    """Settle everything, once. ConfigError where the wishes contradict the model or the machine.
+
+    `attention`, `layers` and `parameters` are what the loaded model came to: its backend's name, what each layer caches
+    for a token, and the number of its weights.
+    """
     notes: list[str] = []
     dtype = settle_dtype(config, spec)
     wanted_length = settle_context(config, spec, notes)
@@ -44,7 +53,7 @@ def decide(
         block_size=block_size,
         num_blocks=num_blocks,
         kv_cache_bytes=num_blocks * block_size * token_bytes,
-        attention_backend=BACKENDS[0].name,
+        attention_backend=attention,
         enable_prefix_caching=config.enable_prefix_caching,
         scheduling_policy=config.scheduling_policy,
         max_logprobs=config.max_logprobs,

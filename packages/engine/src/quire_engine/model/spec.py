@@ -1,4 +1,4 @@
-"""What a checkpoint's configuration says about serving it. The only reader of transformers' configs; loads no weights."""
+"""What a checkpoint's configuration says about serving it. The only reader of transformers' configs; no weights."""
 
 from __future__ import annotations
 
@@ -114,6 +114,11 @@ def _refuse_other_kinds(path: Path, config: PreTrainedConfig, trust_remote_code:
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING and not has_own_code:
         raise ModelNotSupported(
             f"{name} is no causal language model to transformers; if it contains one, save that part on its own"
+        )
+    if getattr(config.get_text_config(), "attn_temperature_tuning", False):
+        raise ModelNotSupported(
+            f"{name} tunes its attention by a token's row in the pass, which is its position only when one sequence "
+            "runs alone; with attn_temperature_tuning false in its config.json it is served, equal up to floor_scale tokens"
         )
     if not any(path.glob("*.safetensors")):
         raise ModelNotSupported(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedModel
 
-from quire_engine.attention import BACKENDS
+from quire_engine.attention import BACKENDS, AttentionBackend
 from quire_engine.checkpoint import resolve
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.decide import decide, settle_context, settle_dtype
@@ -39,10 +39,13 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
         trust_remote_code=config.trust_remote_code,
         progress=progress,
     )
-    layers = prove(model, architecture=spec.architecture, context=context)
-    build = Assembly(model, layers, spec, device)
+    attention = BACKENDS[0]
+    layers = prove(model, attention, architecture=spec.architecture, context=context)
+    build = Assembly(model, attention, layers, spec, device)
     machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
-    decisions = decide(config, spec, machine, layers=layers, parameters=model.num_parameters())
+    decisions = decide(
+        config, spec, machine, attention=attention.name, layers=layers, parameters=model.num_parameters()
+    )
     runner = build.runner(
         blocks=decisions.num_blocks,
         block_size=decisions.block_size,
@@ -57,6 +60,7 @@ class Assembly:
     """The parts from which runners are put together."""
 
     model: PreTrainedModel
+    attention: type[AttentionBackend]
     layers: tuple[LayerShape, ...]
     spec: ModelSpec
     device: torch.device
@@ -67,7 +71,7 @@ class Assembly:
         return EagerRunner(
             Forward(self.model),
             KVCache.allocate(self.layers, blocks, block_size, self.model.dtype, self.device),
-            attention=BACKENDS[0],
+            attention=self.attention,
             sampler=Sampler(vocab_size=vocab_size, eos_token_ids=self.spec.eos_token_ids, device=self.device),
             packer=Packer(seats=seats, max_model_len=max_model_len, block_size=block_size, device=self.device),
             vocab_size=vocab_size,
