@@ -128,7 +128,6 @@ DEFAULT_LIMITS = Limits(
         "structured_outputs": OBJECT,
         "json_schema": JSON,
         "structural_tag_schema": JSON,
-        "schema": JSON,
         "json": JSON,
         "regex": PATTERN,
         "grammar": PATTERN,
@@ -208,43 +207,48 @@ def _check_model(model: Any, limits: Limits, path: Path) -> None:
     given = model.model_fields_set if isinstance(model, BaseModel) else None
     for name, wire_name in _fields(model.__class__):
         if given is None or name in given:
-            value = getattr(model, name)
-            if value is not None and value is not True and value is not False:
-                _check(value, limits.bounds.get(name, JSON), limits, (*path, wire_name))
+            _check(getattr(model, name), limits.bounds.get(name, JSON), limits, path, wire_name)
 
 
-def _check(value: Any, bound: Bound, limits: Limits, path: Path) -> None:
+def _check(value: Any, bound: Bound, limits: Limits, path: Path, step: int | str) -> None:
+    """Compare one value, which is at `step` of `path`. The way is put together only where it goes on or is told."""
     match value:
-        case None | bool():
-            pass
         case str():
             if len(value) > bound.text:
-                raise LimitError(path, f"be at most {bound.text} characters long, got {len(value)}", bound.text)
+                problem = f"be at most {bound.text} characters long, got {len(value)}"
+                raise LimitError((*path, step), problem, bound.text)
+        case None | bool():
+            pass
         case int() | float():
-            _check_number(value, bound, path)
-        case list() | tuple():
-            _check_size(value, bound, limits, path)
-            if {*map(type, value)} == {int}:  # ids, and perhaps a million of them
-                for extreme in (min(value), max(value)):
-                    _check_number(extreme, bound, (*path, value.index(extreme)))
-            else:
-                for index, item in enumerate(value):
-                    _check(item, bound, limits, (*path, index))
-        case Mapping():
+            _check_number(value, bound, path, step)
+        case dict():
+            path = (*path, step)
             _check_size(value, bound, limits, path)
             for key, item in value.items():
-                _check(item, bound if bound.free else limits.bounds.get(key, JSON), limits, (*path, key))
+                inner = bound if bound.free else limits.bounds.get(key, JSON)
+                if type(item) is not str or len(item) > inner.text:  # short texts are most of what there is
+                    _check(item, inner, limits, path, key)
+        case list() | tuple():
+            path = (*path, step)
+            _check_size(value, bound, limits, path)
+            if value and type(value[0]) is int and not bound.free:  # ids, as its field has it: perhaps a million
+                for extreme in (min(value), max(value)):
+                    _check_number(extreme, bound, path, value.index(extreme))
+            else:
+                for index, item in enumerate(value):
+                    _check(item, bound, limits, path, index)
         case _:
-            _check_model(value, limits, path)
+            _check_model(value, limits, (*path, step))
 
 
-def _check_number(value: float, bound: Bound, path: Path) -> None:
+def _check_number(value: float, bound: Bound, path: Path, step: int | str) -> None:
+    if bound.low <= value <= bound.high:
+        return
+    limit = bound.low if value < bound.low else bound.high
+    allowed = f"a number between {shown(bound.low)} and {shown(bound.high)}"
     if value != value or value in (inf, -inf):
-        raise LimitError(path, f"be a finite number, got {value}", bound.high)
-    if not bound.low <= value <= bound.high:
-        limit = bound.low if value < bound.low else bound.high
-        between = f"{shown(bound.low)} and {shown(bound.high)}"
-        raise LimitError(path, f"be a number between {between}, got {shown(value)}", limit)
+        allowed = "a finite number"
+    raise LimitError((*path, step), f"be {allowed}, got {shown(value)}", limit)
 
 
 def _check_size(value: Sized, bound: Bound, limits: Limits, path: Path) -> None:

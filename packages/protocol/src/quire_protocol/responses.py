@@ -56,6 +56,7 @@ from typing_extensions import get_type_hints, is_typeddict
 
 from quire_protocol.base import CacheSalt, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.messages import ChatCompletionMessageParam
+from quire_protocol.problems import unknown_tag
 from quire_protocol.sampling import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
 ServiceTier: TypeAlias = Literal["auto", "default", "flex", "scale", "priority"]
@@ -88,8 +89,8 @@ class _ByType:
             {tag: core_schema.union_schema(list(found), mode="left_to_right") for tag, found in choices.items()},
             discriminator=lambda value: _choose(tags, value),
             custom_error_type="unknown_tag",
-            custom_error_message="type must be one of {expected_tags}",
-            custom_error_context={"discriminator": "'type'", "expected_tags": ", ".join(map(repr, types))},
+            custom_error_message="{discriminator} must be {expected}",
+            custom_error_context={"discriminator": "type", "expected": f"one of {', '.join(map(repr, types))}"},
         )
 
 
