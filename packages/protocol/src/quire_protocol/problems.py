@@ -74,13 +74,17 @@ class ToldBy:
     key: str = ""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        discriminator = Discriminator(
-            self.kind,
-            custom_error_type="unknown_tag",
-            custom_error_message="{discriminator} must be {expected}",
-            custom_error_context={"discriminator": self.key, "expected": self.expected},
-        )
+        discriminator = Discriminator(self.kind, **unknown_tag(self.expected, self.key))
         return discriminator.__get_pydantic_core_schema__(source, handler)
+
+
+def unknown_tag(expected: str, key: str = "") -> dict[str, Any]:
+    """The custom error of a tagged union: the value, or what it has under `key`, must be `expected`."""
+    return {
+        "custom_error_type": "unknown_tag",
+        "custom_error_message": "must be {expected}",
+        "custom_error_context": {"discriminator": key, "expected": expected},
+    }
 
 
 @dataclass(frozen=True, slots=True)

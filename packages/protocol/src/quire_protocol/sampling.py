@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from enum import Enum
+from math import copysign
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, ModelWrapValidatorHandler, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, ModelWrapValidatorHandler, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic.json_schema import SkipJsonSchema
 
@@ -42,15 +43,14 @@ def _bounded_bias(biases: object) -> object:
     """JSON has token ids as strings; biases beyond the largest one act like it."""
     if not isinstance(biases, dict):
         return biases
-    bounded = {}
-    for token, bias in biases.items():
+    for token in biases:
         try:
-            bounded[int(token)] = bias
+            int(token)
         except (TypeError, ValueError):
             raise ValueError(f'logit_bias must have token ids as keys, got "{token}".') from None
     return {
-        token: max(-_LARGEST_BIAS, min(_LARGEST_BIAS, bias)) if isinstance(bias, int | float) else bias
-        for token, bias in bounded.items()
+        token: copysign(_LARGEST_BIAS, bias) if isinstance(bias, int | float) and abs(bias) > _LARGEST_BIAS else bias
+        for token, bias in biases.items()
     }
 
 
@@ -151,7 +151,7 @@ class SamplingParams(Described):
     """What each delivery holds: 0 everything so far, 1 what is new, 2 everything at the end."""
     structured_outputs: StructuredOutputsParams | None = None
     """What form the answer must have."""
-    logit_bias: Annotated[dict[int, float] | None, BeforeValidator(_bounded_bias)] = None
+    logit_bias: Annotated[dict[int, FiniteFloat] | None, BeforeValidator(_bounded_bias)] = None
     """Added to the logits of these token ids; cut to [-100, 100]."""
     allowed_token_ids: Annotated[tuple[int, ...], Field(min_length=1)] | None = None
     """Draw from these tokens only."""
