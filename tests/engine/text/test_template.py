@@ -103,6 +103,10 @@ def test_documents_effort_and_further_variables_reach_the_template(renderer, tok
     assert text.startswith('[{"text": "d"}][low](red)<|user|>')
 
 
+def test_variables_may_have_any_other_name(renderer, tokenizer):
+    assert prompt(renderer, tokenizer, chat_template_kwargs={"self": 1, "context": 2, "colour": "red"})[:5] == "(red)"
+
+
 @pytest.mark.parametrize("name", ["messages", "tools", "add_generation_prompt", "chat_template", "tokenize"])
 def test_variables_cannot_take_the_place_of_fields(renderer, name):
     error = refusal(renderer.render_chat, chat(chat_template_kwargs={name: 1}))
@@ -229,6 +233,8 @@ def test_a_prompt_can_be_cut_to_its_end(renderer):
     assert len(kept(renderer, 7)) == 7
     assert len(kept(renderer, -1)) == CONTEXT - 16
     assert len(kept(renderer, -1, max_tokens=None)) == CONTEXT - 1
+    whole_context = CompletionRequest(prompt="ab", truncate_prompt_tokens=-1, max_tokens=CONTEXT)
+    assert refusal(renderer.render_completion, whole_context).param == "max_tokens"
     [whole] = renderer.render_completion(CompletionRequest(prompt=[5, 6], truncate_prompt_tokens=7))
     assert whole.token_ids == [5, 6]
 

@@ -154,7 +154,6 @@ def test_ids_without_a_token_add_nothing():
     tokenizer = tokenizer_of("byte-level")
     assert tokenizer.decode([*tokenizer.encode("a"), 10**6]) == "a"
     assert tokenizer.token_bytes(10**6) == b""
-    assert tokenizer.token_name(10**6) is None
 
 
 @kinds
@@ -216,6 +215,11 @@ def test_files_that_cannot_be_read_are_named(tmp_path, content):
         (tmp_path / name).write_text(text)
     with pytest.raises(ConfigError, match=next(iter(content))):
         Tokenizer.load(tmp_path)
+
+
+def test_a_folder_that_is_not_there_is_named():
+    with pytest.raises(ConfigError, match="/no/such/folder"):
+        Tokenizer.load("/no/such/folder")
 
 
 def test_reading_a_tokenizer_json_imports_neither_torch_nor_transformers(tmp_path: Path):

@@ -60,11 +60,11 @@ def _text(part: str | Mapping[str, Any], place: str) -> str:
     if kind is None and isinstance(part.get("text"), str):
         kind = "text"
     if kind not in _TEXT_PARTS:
-        named = f"a part of type {kind!r}" if kind else f"a part with {', '.join(part) or 'nothing in it'}"
+        named = f'a part of type "{kind}"' if kind else f"a part with {', '.join(part) or 'nothing in it'}"
         raise RequestError(f"This model takes text only; {place} is {named}.", param=place)
     text = part.get(_TEXT_PARTS[kind])
     if not isinstance(text, str):
-        raise RequestError(f"{place} of type {kind!r} needs its text under {_TEXT_PARTS[kind]!r}.", param=place)
+        raise RequestError(f'{place} of type "{kind}" needs its text under "{_TEXT_PARTS[kind]}".', param=place)
     return text
 
 

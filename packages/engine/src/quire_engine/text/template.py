@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
 from pydantic import ValidationError
 
 from quire_engine.config import Decisions
-from quire_engine.errors import ConfigError, PromptTooLong, RequestError
+from quire_engine.errors import ConfigError, RequestError
 from quire_engine.text.conversation import conversation
+from quire_engine.text.lengths import Answer, Lengths
 from quire_engine.text.sandbox import ChatTemplate
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -35,18 +36,8 @@ _RESERVED = frozenset(
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """How long an answer was asked to be, and by which field of the request."""
-
-    field: str
-    asked: int | None
-    is_default: bool = False
-    """Whether the number is the schema's own: then it gives way where the context ends."""
-
-
 class Renderer:
-    """Applies chat template and tokenizer to requests, and settles how long their answers may be."""
+    """Applies chat template, tokenizer and the checkpoint's sampling defaults to requests."""
 
     def __init__(
         self,
@@ -58,9 +49,8 @@ class Renderer:
         logits_processor_pattern: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
-        self._context = decisions.max_model_len
-        self._defaults = {k: v for k, v in decisions.sampling_defaults.items() if k != "max_new_tokens"}
-        self._longest_answer: int | None = decisions.sampling_defaults.get("max_new_tokens")
+        self._defaults = decisions.sampling_defaults
+        self._lengths = Lengths(decisions.max_model_len, decisions.sampling_defaults.get("max_new_tokens"))
         self._chat_template = chat_template
         self._trusts_requests = trust_request_chat_template
         self._processor_pattern = logits_processor_pattern
@@ -139,14 +129,7 @@ class Renderer:
                 "--trust-request-chat-template allows it.",
                 param="chat_template",
             )
-        source = self._chat_template or self._tokenizer.template_for(has_tools)
-        if source is None:
-            raise RequestError(
-                "This model has no chat template, so it cannot turn messages into a prompt: use /v1/completions, "
-                "or start the server with --chat-template.",
-                param="messages",
-            )
-        return source
+        return self._chat_template or self._tokenizer.template_for(has_tools)
 
     def _prompts(self, prompt: Prompt, add_special_tokens: bool) -> list[list[int]]:
         """The token ids of each prompt: one or several, each as text or as ids."""
@@ -181,8 +164,8 @@ class Renderer:
         request_id: str,
     ) -> GenerateRequest:
         """The request for one prompt."""
-        ids = self._truncated(ids, request.truncate_prompt_tokens, answer)
-        length = self._answer_length(len(ids), answer, field)
+        ids = self._lengths.truncated(ids, request.truncate_prompt_tokens, answer)
+        length = self._lengths.of_answer(answer, len(ids), field)
         return GenerateRequest(
             request_id=request_id,
             token_ids=ids,
@@ -194,42 +177,6 @@ class Renderer:
             priority=request.priority,
             kv_transfer_params=request.kv_transfer_params,
         )
-
-    def _truncated(self, ids: list[int], keep: int | None, answer: Answer) -> list[int]:
-        """The last `keep` ids; -1 keeps as many as leave room for the answer."""
-        if keep is None:
-            return ids
-        if keep > self._context:
-            raise RequestError(
-                f"truncate_prompt_tokens is {keep}, but the context has {self._context} tokens: ask for fewer.",
-                param="truncate_prompt_tokens",
-            )
-        if keep == -1:
-            keep = self._context - max(answer.asked or 1, 1)
-        if keep == 0:
-            raise RequestError(
-                "truncate_prompt_tokens is 0, which leaves no prompt: keep at least 1 token, or -1 for all that fit.",
-                param="truncate_prompt_tokens",
-            )
-        return ids[-keep:] if keep > 0 else ids
-
-    def _answer_length(self, prompt: int, answer: Answer, field: str) -> int:
-        """The longest answer in tokens: what was asked, within the context and the checkpoint's own limit."""
-        room = self._context - prompt
-        if room < 1:
-            raise PromptTooLong(
-                f"The prompt has {prompt} tokens, and the context of {self._context} has to hold the answer too. "
-                "Shorten it, set truncate_prompt_tokens, or start the server with a larger --max-model-len.",
-                param=field,
-            )
-        if answer.asked is not None and answer.asked > room and not answer.is_default:
-            raise RequestError(
-                f"{answer.field} is {answer.asked}, but beside the prompt of {prompt} tokens the context of "
-                f"{self._context} has room for {room}. Ask for at most {room}, or leave {answer.field} out.",
-                param=answer.field,
-            )
-        limits = (answer.asked, room, self._longest_answer)
-        return min(limit for limit in limits if limit is not None)
 
     def _sampling_params(self, request: ChatCompletionRequest | CompletionRequest, length: int) -> SamplingParams:
         try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import tokenizers
 
-from quire_engine.errors import ConfigError
+from quire_engine.errors import ConfigError, RequestError
 from quire_engine.text.pieces import Pieces, pieces_of
 from quire_engine.text.sandbox import ChatTemplate
 
@@ -39,9 +39,6 @@ class Codec(Protocol):
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool, spaced: bool) -> str:
         """The text of these ids."""
-
-    def name(self, token_id: int) -> str | None:
-        """The token as the vocabulary writes it."""
 
     def token_id(self, name: str) -> int | None:
         """The id of a token as the vocabulary writes it."""
@@ -84,10 +81,6 @@ class Tokenizer:
         where the tokenizer knows how to (only those that transformers runs in Python do)."""
         return self._codec.decode(ids, skip_special_tokens, spaced)
 
-    def token_name(self, token_id: int) -> str | None:
-        """The token as the vocabulary writes it, None for an id without one."""
-        return self._codec.name(token_id)
-
     def token_text(self, token_id: int) -> str:
         """What this id decodes to alone; U+FFFD stands for parts of characters."""
         return self._codec.decode([token_id], False, False)
@@ -102,13 +95,21 @@ class Tokenizer:
         """The chat template, or the one called default where there are several."""
         return self._templates.get("default")
 
-    def template_for(self, tools: bool) -> str | None:
+    def template_for(self, tools: bool) -> str:
         """The chat template to use with or without tools: some checkpoints have one of their own for tool use."""
-        return (self._templates.get("tool_use") if tools else None) or self.chat_template
+        template = (self._templates.get("tool_use") if tools else None) or self.chat_template
+        if template is None:
+            raise RequestError(
+                "This model has no chat template, so messages cannot become a prompt: use /v1/completions, or start "
+                "the server with --chat-template.",
+                param="messages",
+            )
+        return template
 
     def apply_chat_template(
         self,
         messages: Sequence[Mapping[str, Any]],
+        /,
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
         documents: Sequence[Mapping[str, Any]] | None = None,
@@ -117,9 +118,12 @@ class Tokenizer:
         continue_final_message: bool = False,
         **variables: Any,
     ) -> str:
-        """The prompt that the chat template makes of a conversation. TemplateFailed if it does not make one."""
-        source = chat_template or self.template_for(tools is not None)
-        return ChatTemplate.of(source).render(
+        """The prompt that a chat template (the tokenizer's own, if none is given) makes of a conversation.
+
+        `variables` are further ones for the template. RequestError when it makes no prompt of these messages.
+        """
+        template = ChatTemplate.of(chat_template or self.template_for(tools is not None))
+        return template.render(
             messages,
             tools=tools,
             documents=documents,
@@ -161,10 +165,6 @@ class FastCodec:
         """The text of these ids."""
         return self._backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
-    def name(self, token_id: int) -> str | None:
-        """The token as the vocabulary writes it."""
-        return self._backend.id_to_token(token_id)
-
     def token_id(self, name: str) -> int | None:
         """The id of a token as the vocabulary writes it."""
         return self._backend.token_to_id(name)
@@ -191,10 +191,6 @@ class PythonCodec:
             list(ids), skip_special_tokens=skip_special_tokens, spaces_between_special_tokens=spaced
         )
         return cast(str, text)
-
-    def name(self, token_id: int) -> str | None:
-        """The token as the vocabulary writes it."""
-        return cast("str | None", self._tokenizer.convert_ids_to_tokens(token_id))
 
     def token_id(self, name: str) -> int | None:
         """The id of a token as the vocabulary writes it."""
