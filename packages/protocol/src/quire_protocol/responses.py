@@ -88,9 +88,7 @@ class _ByType:
         return core_schema.tagged_union_schema(
             {tag: core_schema.union_schema(list(found), mode="left_to_right") for tag, found in choices.items()},
             discriminator=lambda value: _choose(tags, value),
-            custom_error_type="unknown_tag",
-            custom_error_message="{discriminator} must be {expected}",
-            custom_error_context={"discriminator": "type", "expected": f"one of {', '.join(map(repr, types))}"},
+            **unknown_tag(f"one of {', '.join(map(repr, types))}", key="type"),
         )
 
 
