@@ -29,7 +29,6 @@ def build_app(settings: ServerSettings) -> FastAPI:
         title="Quire",
         version=__version__,
         description="The OpenAI API, served by Quire.",
-        root_path=settings.root_path,
         middleware=middleware(settings),
         openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
     )

@@ -39,6 +39,9 @@ class JsonRoute(APIRoute):
                 told = f"not {kind}" if kind else "and the request names none"
                 reason = f"The body's Content-Type must be application/json, {told}."
                 raise HTTPException(HTTPStatus.BAD_REQUEST, reason)
-            return await handle(JsonRequest(request.scope, request.receive))
+            json_request = JsonRequest(request.scope, request.receive)
+            if not await json_request.body():
+                raise HTTPException(HTTPStatus.BAD_REQUEST, "The body is empty: send the request as JSON.")
+            return await handle(json_request)
 
         return handle_json

@@ -42,7 +42,7 @@ STATUSES: tuple[tuple[type[QuireError], HTTPStatus], ...] = (
 UNFORESEEN = "The server met an error of its own."
 
 REASONS: Mapping[int, str] = {
-    HTTPStatus.NOT_FOUND: "There is no {path} here; /docs lists the routes.",
+    HTTPStatus.NOT_FOUND: "There is no {path} here.",
     HTTPStatus.METHOD_NOT_ALLOWED: "{path} does not take {method}; use {allowed}.",
 }
 """What the router's own refusals say."""
@@ -101,7 +101,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allowed = (error.headers or {}).get("Allow", "another method")
     reason = REASONS.get(error.status_code, "{detail}")
-    text = reason.format(path=request.url.path, method=request.method, allowed=allowed, detail=error.detail)
+    text = reason.format(path=request.url.path[:200], method=request.method, allowed=allowed, detail=error.detail)
     return error_answer(envelope(text, error.status_code), error.headers)
 
 

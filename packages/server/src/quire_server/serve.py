@@ -153,6 +153,7 @@ def uvicorn_config(app: FastAPI, settings: ServerSettings) -> Config:
         app,
         log_level=settings.uvicorn_log_level,
         access_log=not settings.disable_uvicorn_access_log,
+        root_path=settings.root_path,
         ssl_keyfile=settings.ssl_keyfile,
         ssl_certfile=settings.ssl_certfile,
         backlog=BACKLOG,

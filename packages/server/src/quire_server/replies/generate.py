@@ -34,7 +34,7 @@ class GenerateReply:
     def __init__(self, request: GenerateRequest, outputs: Outputs, settings: ServerSettings) -> None:
         self.request = request
         self.outputs = outputs
-        self.names = TokenNames(None, as_ids=True)
+        self.names = TokenNames(None)
         self.count = UsageCount([request], settings.enable_prompt_tokens_details)
         self.usage = UsageChunks(
             self.count, bool(request.stream), request.stream_options, settings.enable_force_include_usage

@@ -21,19 +21,23 @@ LOWEST = -9999.0
 
 
 class TokenNames:
-    """How tokens are called: by their text, or `token_id:N`, which also tells apart tokens of equal text."""
+    """How tokens are called: by their text, or `token_id:N`, which also tells apart tokens of equal text.
 
-    def __init__(self, tokenizer: Tokenizer | None, as_ids: bool) -> None:
+    Without a tokenizer they have their ids only.
+    """
+
+    def __init__(self, tokenizer: Tokenizer | None, as_ids: bool = False) -> None:
         self.tokenizer = tokenizer
         self.as_ids = as_ids
 
     def name(self, token_id: int) -> str:
         """What the token is called in log-probabilities."""
-        return f"token_id:{token_id}" if self.as_ids else self.text(token_id)
+        text = None if self.as_ids else self.text(token_id)
+        return f"token_id:{token_id}" if text is None else text
 
-    def text(self, token_id: int) -> str:
-        """The token's own text, U+FFFD where it is only part of a character."""
-        return "" if self.tokenizer is None else self.tokenizer.token_text(token_id)
+    def text(self, token_id: int) -> str | None:
+        """The token's own text, U+FFFD where it is only part of a character; None where no tokenizer knows it."""
+        return None if self.tokenizer is None else self.tokenizer.token_text(token_id)
 
     def bytes(self, token_id: int) -> bytes | None:
         """The token's true bytes; None where no tokenizer knows them."""

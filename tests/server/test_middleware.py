@@ -1,0 +1,124 @@
+"""What every request passes before a route sees it."""
+
+import asyncio
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from starlette.routing import Route
+from tests.support.served import Api, Served, error_of
+
+from quire_server.middleware import PUBLIC_PATHS
+from quire_server.routes import routers
+
+KEY = {"Authorization": "Bearer second"}
+
+
+@pytest.fixture(scope="module")
+def guarded(engine: Served) -> Api:
+    return engine.api(api_key=("first", "second"), enable_tokenizer_info_endpoint=True)
+
+
+def walked(api: Api) -> list[tuple[str, str]]:
+    """Every method of every route, those that FastAPI adds included."""
+    own = [route for router in routers(api.settings) for route in router.routes]
+    found = [route for route in (*own, *api.app.routes) if isinstance(route, Route)]
+    return [(method, route.path) for route in found for method in sorted(route.methods or ())]
+
+
+def test_every_route_but_the_probes_wants_a_key(guarded: Api) -> None:
+    ways = walked(guarded)
+    assert {"/v1/chat/completions", "/docs", "/openapi.json", "/tokenizer_info"} <= {path for _, path in ways}
+    for method, path in ways:
+        answer = guarded.request(method, path)
+        assert (answer.status_code == 401) == (path not in PUBLIC_PATHS), path
+
+
+@pytest.mark.parametrize(
+    "path", ["//health", "/health/", "/v1/models?/health", "/health%2f..%2fv1/models", "/health;/v1/models", "/HEALTH"]
+)
+def test_no_way_of_writing_a_path_goes_around_the_key(guarded: Api, path: str) -> None:
+    assert guarded.get(path).status_code == 401
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["", "Bearer", "Bearer ", "Bearer third", "Basic second", "second", "Bearer first second", "Bearer sécond"],
+)
+def test_a_wrong_key_is_401_in_the_envelope(guarded: Api, header: str) -> None:
+    answer = guarded.get("/v1/models", headers={"Authorization": header.encode()})
+    assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+    assert error_of(answer)["type"] == "AuthenticationError"
+
+
+@pytest.mark.parametrize("header", ["Bearer first", "Bearer second", "bearer second"])
+def test_any_of_the_keys_opens(guarded: Api, header: str) -> None:
+    assert guarded.get("/v1/models", headers={"Authorization": header}).status_code == 200
+
+
+def test_a_probe_needs_no_key_behind_a_proxy_either(engine: Served) -> None:
+    api = replace(engine.api(api_key=("first",)), root_path="/llm")
+    assert api.get("/llm/health").status_code == 200
+    assert api.get("/llm/v1/models").status_code == 401
+    assert api.get("/llm/v1/models", headers={"Authorization": "Bearer first"}).status_code == 200
+
+
+def test_a_browser_may_ask_before_it_has_a_key(engine: Served) -> None:
+    api = engine.api(api_key=("first",), allowed_origins=("https://app.test",))
+    asking = {"Origin": "https://app.test", "Access-Control-Request-Method": "POST"}
+    assert api.request("OPTIONS", "/v1/chat/completions", headers=asking).status_code == 200
+    refused = api.get("/v1/models", headers={"Origin": "https://app.test"})
+    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://app.test")
+
+
+def test_no_origin_is_allowed_unless_named(api: Api) -> None:
+    assert "access-control-allow-origin" not in api.get("/health", headers={"Origin": "https://app.test"}).headers
+
+
+def test_a_request_keeps_the_id_that_its_header_brings(api: Api) -> None:
+    body = {"prompt": "x", "max_tokens": 1, "request_id": "from-body"}
+    named = api.request("POST", "/v1/completions", json=body, headers={"X-Request-Id": "from-header"})
+    assert (named.headers["x-request-id"], named.json()["id"]) == ("from-header", "cmpl-from-header")
+    unnamed = api.request("POST", "/v1/completions", json=body)
+    assert (unnamed.headers["x-request-id"], unnamed.json()["id"]) == ("from-body", "cmpl-from-body")
+
+
+def test_a_request_without_an_id_gets_one(api: Api) -> None:
+    first, second = (api.get("/health").headers["x-request-id"] for _ in range(2))
+    assert first != second
+
+
+@pytest.mark.parametrize("given", ["x" * 129, "a b", "naïve".encode()])
+def test_an_id_that_fits_no_log_line_is_replaced(api: Api, given: Any) -> None:
+    sent = given if isinstance(given, bytes) else given.encode()
+    assert api.get("/health", headers={"X-Request-Id": sent}).headers["x-request-id"].encode() != sent
+
+
+def test_a_body_that_is_announced_too_large_is_not_read(engine: Served) -> None:
+    api = engine.api(max_body_bytes=2000)
+    answer = api.request("POST", "/v1/completions", json={"prompt": "x" * 3000})
+    assert answer.status_code == 413
+    assert "2000 bytes" in error_of(answer)["message"]
+
+
+def test_a_body_that_turns_out_too_large_is_not_read_on(engine: Served) -> None:
+    app, sent, read = engine.api(max_body_bytes=2000).app, [], 0
+
+    async def receive() -> Any:
+        nonlocal read
+        read += 1
+        return {"type": "http.request", "body": b" " * 900, "more_body": True}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b"", "headers": headers}
+    engine.run(asyncio.wait_for(app(scope, receive, send), 10))
+    assert (sent[0]["status"], read) == (413, 3)
+
+
+def test_a_body_within_the_limit_passes(engine: Served) -> None:
+    assert (
+        engine.api(max_body_bytes=2000).post("/v1/completions", prompt="x", max_tokens=1)["object"] == "text_completion"
+    )

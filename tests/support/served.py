@@ -1,0 +1,150 @@
+"""An application with an engine behind it, in this process: requests go in over httpx or plain ASGI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+from fastapi import FastAPI
+
+from quire_engine.async_engine import AsyncEngine
+from quire_engine.config import EngineConfig
+from quire_protocol import sse
+from quire_server.app import attach, build_app
+from quire_server.settings import ServerSettings
+
+T = TypeVar("T")
+
+MODEL = "tiny"
+PATIENCE = 30.0
+"""Seconds that any one thing may take."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """One engine, and the event loop that it lives on."""
+
+    loop: asyncio.Runner
+    engine: AsyncEngine
+
+    def api(self, **settings: Any) -> Api:
+        """An application with these settings in front of the engine."""
+        asked = ServerSettings(**{"api_key": (), "served_model_name": (MODEL,)} | settings)
+        app = build_app(asked)
+        attach(app, self.engine, asked, MODEL)
+        return Api(self, app, asked)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """Let the loop do this."""
+        return self.loop.run(asyncio.wait_for(work, PATIENCE))
+
+    def until_idle(self) -> None:
+        """Wait until the engine has nothing to do."""
+
+        async def idle() -> None:
+            while self.engine.stats.running or self.engine.stats.waiting:
+                await asyncio.sleep(0)
+
+        self.run(idle())
+
+
+@contextmanager
+def served(**config: Any) -> Iterator[Served]:
+    """The embedded model in float32, on an engine in a thread of this process."""
+    with asyncio.Runner() as loop:
+        engine = loop.run(AsyncEngine.start(EngineConfig(**{"dtype": "float32"} | config), "thread"))
+        try:
+            yield Served(loop, engine)
+        finally:
+            loop.run(engine.close())
+
+
+@dataclass(frozen=True)
+class Api:
+    """An application as its clients see it."""
+
+    served: Served
+    app: FastAPI
+    settings: ServerSettings
+    root_path: str = ""
+    """Where a proxy in front publishes the application."""
+
+    def request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """One request, whatever the answer."""
+
+        async def send() -> httpx.Response:
+            transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, root_path=self.root_path)
+            async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+                return await client.request(method, path, **options)
+
+        return self.served.run(send())
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        """GET"""
+        return self.request("GET", path, **options)
+
+    def post(self, path: str, **body: Any) -> Any:
+        """The answer to a JSON body that must succeed."""
+        answer = self.request("POST", path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def refusal(self, path: str, **body: Any) -> dict[str, Any]:
+        """The error of a JSON body that must not succeed: message, type, param and code."""
+        answer = self.request("POST", path, json=body)
+        assert answer.status_code >= 400, answer.text
+        return error_of(answer)
+
+    def stream(self, path: str, **body: Any) -> list[dict[str, Any]]:
+        """The events of a stream that must end with [DONE]."""
+        answer = self.request("POST", path, json={**body, "stream": True})
+        assert answer.status_code == 200, answer.text
+        assert answer.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert answer.text.endswith("data: [DONE]\n\n")
+        return [event.json() for event in sse.decode(answer.text.splitlines(keepends=True))]
+
+    def leave(self, path: str, body: Mapping[str, Any], *, after: int) -> int:
+        """Send a request and go away after this many events (0: while waiting); how many events came at all."""
+        return self.served.run(_leave(self.app, path, json.dumps(body).encode(), after))
+
+
+def error_of(answer: httpx.Response) -> dict[str, Any]:
+    """What is in the one envelope that every error has."""
+    content = answer.json()
+    assert list(content) == ["error"]
+    error: dict[str, Any] = content["error"]
+    assert list(error) == ["message", "type", "param", "code"]
+    assert error["code"] == answer.status_code
+    assert error["type"]
+    assert error["message"][-1] in ".!?"
+    return error
+
+
+async def _leave(app: FastAPI, path: str, body: bytes, after: int) -> int:
+    left = asyncio.Event()
+    messages: list[Any] = [{"type": "http.request", "body": body, "more_body": False}]
+    events = 0
+
+    async def receive() -> Any:
+        if messages:
+            return messages.pop()
+        if after:
+            await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        nonlocal events
+        events += bool(message.get("body"))
+        if events == after:
+            left.set()
+        await asyncio.sleep(0)
+
+    headers = [(b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": path, "query_string": b"", "headers": headers, "root_path": ""}
+    await app(scope, receive, send)
+    return events
