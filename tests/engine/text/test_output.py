@@ -107,9 +107,10 @@ def test_what_may_become_a_stop_string_is_given_when_the_answer_ends_otherwise()
     assert [output.text for output in outputs] == ["bye", "\n\n"]
 
 
-def test_half_a_character_is_given_as_broken_when_the_answer_ends():
-    outputs = deliveries(processor(), [ids("𝄞")[:2], ids("𝄞")[2:3]])
-    assert [output.text for output in outputs] == ["", "\ufffd"]
+def test_an_answer_cut_inside_a_character_ends_before_it():
+    outputs = deliveries(processor(), [ids("a𝄞")[:2], ids("a𝄞")[2:3]])
+    assert [output.text for output in outputs] == ["a", ""]
+    assert sum((output.token_ids for output in outputs), ()) == tuple(ids("a𝄞")[:3])
 
 
 def test_every_choice_has_its_own_text():

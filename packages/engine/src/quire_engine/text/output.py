@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from quire_engine.sequence import Emission, FinishReason, TokenLogprobs
 from quire_engine.text.detokenizer import detokenizer
+from quire_engine.text.pieces import REPLACEMENT
 from quire_engine.text.stops import StopStrings
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import GenerateRequest, SamplingParams
@@ -110,7 +111,8 @@ class _Choice:
                 return text, place + 1, stop
         if reason is None:
             return text, len(token_ids), None
-        released, stop = self._release(self._detokenizer.finish())
+        # An answer may be cut inside a character. Its ids are delivered; half a character is not text.
+        released, stop = self._release(self._detokenizer.finish().rstrip(REPLACEMENT))
         rest = self._stops.finish() if self._stops is not None else ""
         return text + released + rest, len(token_ids), stop
 
