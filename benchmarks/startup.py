@@ -24,11 +24,11 @@ def first_token(model: list[str]) -> tuple[float, float]:
     command = [sys.executable, "-m", "quire_server", "serve", *model, "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         assert server.stdout is not None
-        url = next(line.split("http://")[1].split()[0] for line in server.stdout if "http://" in line).rstrip("/")
+        url = next(line.split()[-1] for line in server.stdout if line.startswith("ready"))
         ready = time.perf_counter() - began
         body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "stream": True}
         request = urllib.request.Request(
-            f"http://{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
+            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
         )
         with urllib.request.urlopen(request, timeout=60) as answer:
             next(line for line in answer if b'"delta"' in line and b'"role"' not in line)

@@ -17,10 +17,21 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
-FLAGS = (
-    "--served-model-name golden --dtype float32 --max-model-len 2048 --enable-auto-tool-choice --tool-call-parser hermes "
-    "--enable-prompt-tokens-details --enable-tokenizer-info-endpoint --port 0"
-).split()
+FLAGS = [
+    "--served-model-name",
+    "golden",
+    "--dtype",
+    "float32",
+    "--max-model-len",
+    "2048",
+    "--enable-auto-tool-choice",
+    "--tool-call-parser",
+    "hermes",
+    "--enable-prompt-tokens-details",
+    "--enable-tokenizer-info-endpoint",
+    "--port",
+    "0",
+]
 
 # Cases that ask for what is refused today with a 400 that names the field, or a 404 for the route.
 UNBUILT = (
@@ -41,8 +52,8 @@ def serve(checkpoint: Path) -> tuple[subprocess.Popen[str], str]:
     assert server.stdout is not None
     for line in server.stdout:
         print("   ", line, end="")
-        if "http://" in line:
-            return server, "http://" + line.split("http://")[1].split()[0].rstrip("/")
+        if line.startswith("ready"):
+            return server, line.split()[-1]
     raise SystemExit(f"the server ended with exit code {server.wait()} before it was ready")
 
 
