@@ -137,9 +137,12 @@ def test_a_part_of_a_kind_that_nobody_knows_is_refused_with_the_kinds_there_are(
     assert said.startswith("messages.0.content.1.type must be one of 'text', 'image_url', 'input_audio', ")
 
 
-def test_every_wrong_message_is_told() -> None:
-    said = refusal_of({"role": "user", "content": 5}, {"role": "user", "content": "Hi"}, {"content": "Hi"})
-    assert said == ["messages.0.content must be a string or a list, got 5.", "messages.2.role is required."]
+def test_the_first_wrong_message_is_the_one_told() -> None:
+    assert refusal_of({"role": "user", "content": "Hi"}, {"content": "Hi"}, 5) == ["messages.1.role is required."]
+
+
+def test_a_large_wrong_body_is_one_error_and_not_a_hundred_thousand() -> None:
+    assert len(refusal_of(*[{}] * 100_000)) == 1
 
 
 def test_an_object_in_the_json_schema_matches_one_kind_of_message() -> None:

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, Tag, ValidationError, field_validator, model_validator
 
 from quire_protocol.base import RequestModel
-from quire_protocol.problems import ToldBy, field_error, shown
+from quire_protocol.problems import MOST_ERRORS, ToldBy, field_error, shown
 
 
 class Circle(RequestModel):
@@ -102,6 +102,11 @@ def test_all_mistakes_are_told_at_once() -> None:
         "flags",
     ]
     assert [place for place, _ in errors_of({"nested": [1, "a", 2]})] == ["nested.0", "nested.2"]
+
+
+def test_a_hundred_mistakes_are_enough() -> None:
+    weights = {str(number): "heavy" for number in range(1000)}
+    assert len(errors_of({"weights": weights})) == MOST_ERRORS
 
 
 class Pair(RequestModel):

@@ -6,7 +6,7 @@ import textwrap
 import uuid
 from functools import cache
 from itertools import pairwise
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeAlias, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -24,6 +24,10 @@ from quire_protocol.problems import in_words
 
 Int64 = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
 """An integer that fits the 64 bits a seed has."""
+Item = TypeVar("Item")
+Many: TypeAlias = Annotated[list[Item], Field(fail_fast=True)]
+"""A list in a request. Its first wrong item is the only one told, so that a large wrong body costs little."""
+
 CacheSalt = Annotated[str, Field(min_length=1)]
 """What keeps one tenant's cached prompts from another's: only requests with equal salts share blocks."""
 

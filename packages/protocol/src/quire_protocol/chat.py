@@ -6,7 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from quire_protocol.base import OpenAIBaseModel, random_uuid
+from quire_protocol.base import Many, OpenAIBaseModel, random_uuid
 from quire_protocol.conversation import ConversationRequest
 from quire_protocol.logprobs import ChatCompletionLogProbs, Logprob
 from quire_protocol.problems import field_error, shown
@@ -35,14 +35,14 @@ class ChatCompletionRequest(SamplingRequest, ConversationRequest):
     """Return the reasoning beside the answer."""
     parallel_tool_calls: bool | None = True
     """Allow several tool calls in one answer."""
-    bad_words: list[str] = Field(default_factory=list)
+    bad_words: Many[str] = Field(default_factory=list)
     """Words that the answer must not contain."""
 
     echo: bool = False
     """Put the last message before the answer, if both have the same role."""
-    documents: list[dict[str, str]] | None = None
+    documents: Many[dict[str, str]] | None = None
     """Documents to answer from, for chat templates that know them; best with the keys `title` and `text`."""
-    vllm_xargs: dict[str, str | int | float | list[str | int | float]] | None = None
+    vllm_xargs: dict[str, str | int | float | Many[str | int | float]] | None = None
     """Arguments for extensions of the server."""
 
     def to_sampling_params(

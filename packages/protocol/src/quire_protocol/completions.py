@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Tag, model_validator
 
-from quire_protocol.base import OpenAIBaseModel, random_uuid
+from quire_protocol.base import Many, OpenAIBaseModel, random_uuid
 from quire_protocol.logprobs import CompletionLogProbs, Logprob
 from quire_protocol.problems import ToldBy, field_error
 from quire_protocol.sampling import SamplingParams
@@ -23,10 +23,10 @@ def _prompt_form(prompt: Any) -> str | None:
 
 
 Prompt = Annotated[
-    Annotated[list[int], Tag("token ids")]
-    | Annotated[list[list[int]], Tag("several token ids")]
+    Annotated[Many[int], Tag("token ids")]
+    | Annotated[Many[Many[int]], Tag("several token ids")]
     | Annotated[str, Tag("text")]
-    | Annotated[list[str], Tag("texts")],
+    | Annotated[Many[str], Tag("texts")],
     ToldBy(_prompt_form, "a string, a list of strings, a list of token ids or a list of such lists"),
 ]
 
@@ -47,7 +47,7 @@ class CompletionRequest(SamplingRequest):
     suffix: str | None = None
     """Text that comes after the answer, for models that fill gaps."""
 
-    prompt_embeds: bytes | list[bytes] | None = None
+    prompt_embeds: bytes | Many[bytes] | None = None
     """Prompts already turned into embeddings: base64 of a tensor, one or several; if the server allows that."""
     add_special_tokens: bool = True
     """Add the tokens that the tokenizer puts around a text, such as one for its beginning."""

@@ -4,7 +4,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from quire_protocol.base import RequestModel
+from quire_protocol.base import Many, RequestModel
 from quire_protocol.messages import ChatCompletionMessageParam
 from quire_protocol.problems import field_error
 from quire_protocol.tools import ChatCompletionToolsParam
@@ -13,9 +13,9 @@ from quire_protocol.tools import ChatCompletionToolsParam
 class ConversationRequest(RequestModel):
     """Messages, and how the model's chat template turns them into a prompt."""
 
-    messages: list[ChatCompletionMessageParam]
+    messages: Many[ChatCompletionMessageParam]
     """The conversation so far."""
-    tools: list[ChatCompletionToolsParam] | None = None
+    tools: Many[ChatCompletionToolsParam] | None = None
     """Tools that the model may call: the template shows them to it."""
     add_generation_prompt: bool = True
     """End the prompt with what makes the model answer."""

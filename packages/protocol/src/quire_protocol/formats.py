@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, Tag, model_validator
 
-from quire_protocol.base import OpenAIBaseModel
+from quire_protocol.base import Many, OpenAIBaseModel
 from quire_protocol.problems import ToldBy, field_error
 from quire_protocol.sampling import StructuredOutputsParams
 
@@ -41,9 +41,9 @@ class LegacyStructuralTagResponseFormat(OpenAIBaseModel):
 
     type: Literal["structural_tag"]
     """The form's name."""
-    structures: list[LegacyStructuralTag]
+    structures: Many[LegacyStructuralTag]
     """The kinds of marked parts."""
-    triggers: list[str]
+    triggers: Many[str]
     """Texts after which a marked part must follow; each is how the `begin` of some structure starts."""
 
 

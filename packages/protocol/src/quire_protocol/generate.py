@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import ConfigDict, Field
 
-from quire_protocol.base import CacheSalt, OpenAIBaseModel, RequestModel, random_uuid
+from quire_protocol.base import CacheSalt, Many, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.logprobs import ChatCompletionLogProbs, Logprob
 from quire_protocol.sampling import SamplingParams
 from quire_protocol.usage import StreamOptions
@@ -17,7 +17,7 @@ class GenerateRequest(RequestModel):
 
     request_id: str = Field(default_factory=random_uuid)
     """Names the request in logs and answers; random when absent."""
-    token_ids: list[int]
+    token_ids: Many[int]
     """The prompt."""
     features: str | None = None
     """Processed images, audio or video that belong to the prompt."""

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from pydantic import ConfigDict
 
-from quire_protocol.base import OpenAIBaseModel
+from quire_protocol.base import Many, OpenAIBaseModel
 from quire_protocol.problems import field_error
 
 ENTRY_POINTS = "quire.logits_processors"
@@ -28,7 +28,7 @@ class LogitsProcessorConstructor(OpenAIBaseModel):
     """Keyword arguments."""
 
 
-LogitsProcessors: TypeAlias = list[str | LogitsProcessorConstructor]
+LogitsProcessors: TypeAlias = Many[str | LogitsProcessorConstructor]
 
 
 def get_logits_processors(processors: LogitsProcessors | None, pattern: str | None) -> list[Any] | None:

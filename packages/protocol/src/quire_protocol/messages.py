@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired, TypeAlias
 from pydantic import ConfigDict, Discriminator, Tag, WithJsonSchema, with_config
 from typing_extensions import TypedDict
 
+from quire_protocol.base import Many
 from quire_protocol.problems import ToldBy
 
 _open = with_config(ConfigDict(extra="allow"))
@@ -182,7 +183,7 @@ ChatCompletionContentPartParam: TypeAlias = Annotated[
 ]
 """A part of a message's content."""
 
-Content: TypeAlias = str | list[ChatCompletionContentPartParam]
+Content: TypeAlias = str | Many[ChatCompletionContentPartParam]
 
 
 @_open
@@ -245,7 +246,7 @@ class AssistantMessage(TypedDict):
     name: NotRequired[str | None]
     reasoning: NotRequired[str | None]
     reasoning_content: NotRequired[str | None]
-    tool_calls: NotRequired[list[ToolCallParam] | None]
+    tool_calls: NotRequired[Many[ToolCallParam] | None]
     function_call: NotRequired[FunctionCallParam | None]
     refusal: NotRequired[str | None]
     audio: NotRequired[AudioId | None]
@@ -282,7 +283,7 @@ class CustomMessage(TypedDict):
     name: NotRequired[str | None]
     reasoning: NotRequired[str | None]
     reasoning_content: NotRequired[str | None]
-    tool_calls: NotRequired[list[ToolCallParam] | None]
+    tool_calls: NotRequired[Many[ToolCallParam] | None]
     tool_call_id: NotRequired[str | None]
 
 

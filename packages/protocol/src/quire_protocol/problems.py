@@ -57,6 +57,8 @@ SENTENCES = {
 }
 """What is said where no value is at fault."""
 
+MOST_ERRORS = 100
+"""How many errors of one body are told; the others would be more of the same."""
 
 TAG_ERRORS = ("union_tag_invalid", "union_tag_not_found", "unknown_tag")
 """pydantic's names, and ours, for an object whose kind cannot be told."""
@@ -121,7 +123,8 @@ def restate(error: ValidationError, data: object) -> ValidationError:
     """The same errors in sentences; each `loc` is a path in `data`, each `type` and `ctx` as pydantic gave it."""
     if isinstance(data, ArgsKwargs):
         data = data.kwargs
-    problems = [Problem(found, tuple(_walk(found, data))) for found in error.errors(include_url=False)]
+    errors = error.errors(include_url=False)[:MOST_ERRORS]
+    problems = [Problem(found, tuple(_walk(found, data))) for found in errors]
     merged: dict[Path, list[ErrorDetails]] = {}
     for problem in _narrow(problems, 0):
         merged.setdefault(problem.path, []).append(problem.error)

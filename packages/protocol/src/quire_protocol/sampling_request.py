@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from quire_protocol.base import CacheSalt, Int64, RequestModel, random_uuid
+from quire_protocol.base import CacheSalt, Int64, Many, RequestModel, random_uuid
 from quire_protocol.formats import AnyResponseFormat, constrain
 from quire_protocol.logits_processors import LogitsProcessors, get_logits_processors
 from quire_protocol.problems import field_error
@@ -37,7 +37,7 @@ class SamplingRequest(RequestModel):
     """What form the answer must have: any text, JSON, JSON that follows a schema, or text with marked parts."""
     seed: Int64 | None = None
     """Makes the answer repeatable; -1 is like none."""
-    stop: str | list[str] | None = Field(default=[])
+    stop: str | Many[str] | None = Field(default=[])
     """Strings that end the answer where they appear."""
     stream: bool | None = False
     """Answer with server-sent events while tokens are generated."""
@@ -60,7 +60,7 @@ class SamplingRequest(RequestModel):
     """Makes tokens of prompt and answer less likely when above 1, likelier when below."""
     length_penalty: float = 1.0
     """In beam search, a score is divided by its length to this power."""
-    stop_token_ids: list[int] | None = Field(default=[])
+    stop_token_ids: Many[int] | None = Field(default=[])
     """Tokens that end the answer."""
     include_stop_str_in_output: bool = False
     """Keep the stop string at the end of the answer."""
@@ -76,7 +76,7 @@ class SamplingRequest(RequestModel):
     """Keep only this many tokens at the end of the prompt; -1 keeps what the context has room for."""
     prompt_logprobs: int | None = None
     """Likeliest tokens to report at each position of the prompt; -1 reports all. Not while streaming."""
-    allowed_token_ids: list[int] | None = None
+    allowed_token_ids: Many[int] | None = None
     """Draw from these tokens only."""
 
     structured_outputs: StructuredOutputsParams | None = None

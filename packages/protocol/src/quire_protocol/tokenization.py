@@ -4,7 +4,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import Discriminator, Tag, WrapValidator
 
-from quire_protocol.base import OpenAIBaseModel, RequestModel
+from quire_protocol.base import Many, OpenAIBaseModel, RequestModel
 from quire_protocol.conversation import ConversationRequest
 from quire_protocol.problems import in_words
 
@@ -62,7 +62,7 @@ class DetokenizeRequest(RequestModel):
 
     model: str | None = None
     """Name of a served model; the server's own when absent."""
-    tokens: list[int]
+    tokens: Many[int]
     """The ids."""
 
 
