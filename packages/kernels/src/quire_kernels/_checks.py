@@ -33,7 +33,7 @@ class Checks:
         self.device: tuple[torch.device, str] | None = None
 
     def require(self, name: str, tensor: Tensor, shape: str, *dtypes: torch.dtype) -> None:
-        """Hold `tensor` to a shape such as "[S+1, D]", to one of `dtypes`, and to the device of those before it."""
+        """Hold `tensor` to a shape such as "[S+1, D]", one of `dtypes`, dense rows and the device of those before."""
         if tensor.dtype not in dtypes:
             allowed = " or ".join(str(dtype) for dtype in dtypes)
             raise DtypeError(f"{self.op}: {name} is {tensor.dtype}; pass {allowed}")
@@ -43,6 +43,11 @@ class Checks:
         dims = _parse(shape)
         if tensor.dim() != len(dims):
             raise ShapeError(f"{self.op}: {name} has shape {list(tensor.shape)}; pass {shape}")
+        if tensor.stride(-1) != 1 and tensor.shape[-1] > 1:
+            raise ShapeError(
+                f"{self.op}: {name} has stride {tensor.stride(-1)} in its last dimension; pass it with stride 1, "
+                f"as {name}.contiguous() has it"
+            )
         for (dim, extra), size in zip(dims, tensor.shape, strict=True):
             bound, owner = self.sizes.setdefault(dim, (size - extra, name))
             if size != bound + extra:

@@ -34,7 +34,12 @@ def define(schema: str, *, check: Body, fake: Body, bodies: Mapping[str, Body]) 
 
     def run(*args: Any) -> Any:
         check(*args)
-        return bodies[choose(args[0].device)](*args)
+        device = args[0].device
+        body = bodies[choose(device)]
+        if device.type != "cuda":
+            return body(*args)
+        with torch.cuda.device(device):  # Triton launches on the current device, whatever the tensors' own
+            return body(*args)
 
     def shape(*args: Any) -> Any:
         check(*args)
