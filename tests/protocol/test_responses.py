@@ -92,12 +92,9 @@ def test_an_object_of_openai_s_stays_itself() -> None:
 
 
 def test_where_openai_says_iterable_a_list_is_built() -> None:
-    item = {
-        "type": "shell_call_output",
-        "call_id": "c",
-        "output": ({"stdout": "", "stderr": "", "outcome": {"type": "timeout"}},),
-    }
-    assert isinstance(read(item)["output"], list)
+    checks = ({"id": "check_1"},)
+    item = {"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot"}}
+    assert read({**item, "acknowledged_safety_checks": checks})["acknowledged_safety_checks"] == [*checks]
 
 
 def test_items_may_come_as_any_sequence() -> None:

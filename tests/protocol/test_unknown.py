@@ -64,6 +64,13 @@ def test_the_fields_of_the_request_at_hand_are_what_was_meant() -> None:
     assert unknown_fields(DetokenizeRequest(tokens=[], token=[1])) == {"token": "did you mean tokens?"}
 
 
+def test_a_field_s_name_in_python_is_not_its_name_on_the_wire() -> None:
+    request = chat(
+        response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {}, "json_schema": {}}}
+    )
+    assert unknown_fields(request) == {"response_format.json_schema.json_schema": "use schema"}
+
+
 def test_nested_fields_are_reported_by_their_path() -> None:
     request = chat(
         tools=[{"function": {"name": "f"}}, {"function": {"name": "g", "strict": True}, "cache": 1}],

@@ -4,14 +4,14 @@ Nothing is dropped when a request is read: what a model does not know stays in i
 of their content parts are no concern of this module: chat templates may read any, so an unknown one is not a mistake.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from functools import cache
 from typing import Any, get_args
 
 from pydantic import BaseModel
 
-KNOWN_MISTAKES = {
+KNOWN_MISTAKES: Mapping[str, str] = {
     # removed from vLLM
     "best_of": "ask for n answers and choose among them, or set use_beam_search with n beams",
     "early_stopping": "beam search always stops when no unfinished beam can win; leave it out",
@@ -94,6 +94,8 @@ def _unknown_within(value: object, path: str) -> Iterator[tuple[str, str | None]
 
 
 def _hint(name: str, model: type[BaseModel]) -> str | None:
+    if name in model.model_fields:  # a field of Python's side, such as json_schema, whose name on the wire is another
+        return f"use {_wire_name(model, name)}"
     if name in KNOWN_MISTAKES:
         return KNOWN_MISTAKES[name]
     known = [_wire_name(model, field) for field in model.model_fields]
