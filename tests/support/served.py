@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -14,6 +14,7 @@ from fastapi import FastAPI
 
 from quire_engine.async_engine import AsyncEngine
 from quire_engine.config import EngineConfig
+from quire_engine.stats import Stats
 from quire_protocol import sse
 from quire_server.app import attach, build_app
 from quire_server.settings import ServerSettings
@@ -43,14 +44,21 @@ class Served:
         """Let the loop do this."""
         return self.loop.run(asyncio.wait_for(work, PATIENCE))
 
-    def until_idle(self) -> None:
-        """Wait until the engine has nothing to do."""
+    def until(self, reached: Callable[[Stats], bool]) -> None:
+        """Wait until the engine stands like this."""
 
-        async def idle() -> None:
-            while self.engine.stats.running or self.engine.stats.waiting:
+        async def wait() -> None:
+            while not reached(self.engine.stats):
                 await asyncio.sleep(0)
 
-        self.run(idle())
+        self.run(wait())
+
+    @contextmanager
+    def aborting(self, choices: int) -> Iterator[None]:
+        """Afterwards, wait until this many choices more have been aborted and nothing runs."""
+        before = self.engine.stats.finished.get("abort", 0)
+        yield
+        self.until(lambda stats: stats.finished.get("abort", 0) == before + choices and not stats.running)
 
 
 @contextmanager

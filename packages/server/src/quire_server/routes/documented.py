@@ -12,6 +12,7 @@ REFUSED: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorResponse, "description": "The model is not served here."},
     413: {"model": ErrorResponse, "description": "The body is too large."},
     429: {"model": ErrorResponse, "description": "The waiting line is full; `Retry-After` says when to try again."},
+    "4XX": {"model": ErrorResponse, "description": "Any other refusal has the same body."},
     500: {"model": ErrorResponse, "description": "The server met an error of its own."},
 }
 """The answers of any route that generates, beside its own."""
