@@ -158,6 +158,10 @@ def test_free_text_and_data_uris_have_no_bound() -> None:
     ("request_", "message"),
     [
         (chat(n=16_385), "n must be a number between 0 and 16384, got 16385."),
+        (
+            chat(max_tokens=2**70000),
+            "max_tokens must be a number between -1 and 2147483647, got an integer of 70001 bits.",
+        ),
         (chat(temperature=math.nan), "temperature must be a finite number, got nan."),
         (chat(model="m" * 1025), "model must be at most 1024 characters long, got 1025."),
         (chat(stop=["."] * 257), "stop must have at most 256 entries, got 257."),

@@ -138,6 +138,8 @@ def shown(value: object) -> str:
             return "null"
         case bool():
             return str(value).lower()
+        case int() if value.bit_length() > 128:
+            return f"an integer of {value.bit_length()} bits"
         case int() | float():
             return str(value).removesuffix(".0")
         case str() if len(value) <= 60:
