@@ -6,14 +6,17 @@ block changes the answer. No torch.
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable, Collection
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
-from quire_engine.config import Decisions
+from quire_engine.config import Decisions, EngineConfig
 from quire_engine.engine import Engine
+from quire_engine.errors import ModelNotSupported
 from quire_engine.scheduling.batch import Batch, Span, SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
 
@@ -35,6 +38,17 @@ def count_up(sequence: Sequence, context: Seq[int]) -> int:
     return context[-1] % (VOCABULARY - 1) + 1
 
 
+class Entry(NamedTuple):
+    """What stands in one slot of the cache. As with keys and values, every token before has its part in it."""
+
+    token: int
+    history: int
+
+
+def _extended(history: int, token: int) -> int:
+    return crc32(token.to_bytes(4, "little"), history)
+
+
 @dataclass(frozen=True)
 class Done:
     """Results that are there already."""
@@ -52,7 +66,7 @@ class ScriptedRunner:
         self.block_size = block_size
         self.script = script
         self.failing_steps = failing_steps
-        self.cache: dict[int, int] = {}
+        self.cache: dict[int, Entry] = {}
         self.steps = 0
         self.batches: list[list[tuple[int, int, int, int]]] = []
         """What each step computed: handle, choice, start and length of its spans."""
@@ -64,8 +78,7 @@ class ScriptedRunner:
         if self.steps in self.failing_steps:
             raise RuntimeError("a step that was told to fail")
         for span in batch.spans:
-            for position in range(span.start, span.stop):
-                self.cache[self._slot(span.sequence, position)] = span.sequence.tokens[position]
+            self._store(span)
         return Done([self._result(span) for span in batch.spans])
 
     def warm_up(self) -> None:
@@ -77,16 +90,33 @@ class ScriptedRunner:
     def _slot(self, sequence: Sequence, position: int) -> int:
         return sequence.blocks[position // self.block_size].index * self.block_size + position % self.block_size
 
+    def _store(self, span: Span) -> None:
+        assert span.length > 0
+        history = self._entry(span.sequence, span.start - 1).history if span.start else 0
+        for position in range(span.start, span.stop):
+            token = span.sequence.tokens[position]
+            history = _extended(history, token)
+            self.cache[self._slot(span.sequence, position)] = Entry(token, history)
+
+    def _read(self, sequence: Sequence, length: int) -> list[int]:
+        """The tokens that its blocks hold, which must be there as its own."""
+        context, history = [], 0
+        for position in range(length):
+            entry = self._entry(sequence, position)
+            history = _extended(history, entry.token)
+            assert entry.history == history, "a block holds what was computed in another context"
+            context.append(entry.token)
+        return context
+
+    def _entry(self, sequence: Sequence, position: int) -> Entry:
+        return self.cache[self._slot(sequence, position)]
+
     def _result(self, span: Span) -> SpanResult:
         sequence = span.sequence
-        context = [self.cache[self._slot(sequence, position)] for position in range(span.stop)]
+        context = self._read(sequence, span.stop)
         token = self.script(sequence, context) if span.samples else None
         wants = sequence.params.logprobs is not None and token is not None
-        return SpanResult(
-            token,
-            TokenLogprobs(token, -1.0, 1) if wants else None,
-            self._prompt_scores(span),
-        )
+        return SpanResult(token, TokenLogprobs(token, -1.0, 1) if wants else None, self._prompt_scores(span))
 
     def _prompt_scores(self, span: Span) -> tuple[TokenLogprobs, ...]:
         sequence = span.sequence
@@ -121,7 +151,49 @@ def scripted_decisions(**changes: Any) -> Decisions:
     return Decisions(**settled | changes)
 
 
-def scripted_engine(script: Script = checksum, *, failing_steps: Collection[int] = (), **changes: Any) -> Engine:
+def scripted_engine(
+    script: Script = checksum, *, failing_steps: Collection[int] = (), seed: int = 0, **changes: Any
+) -> Engine:
     """An Engine on a ScriptedRunner; `changes` are to the decisions."""
     decisions = scripted_decisions(**changes)
-    return Engine(ScriptedRunner(decisions.block_size, script, failing_steps), decisions)
+    return Engine(ScriptedRunner(decisions.block_size, script, failing_steps), decisions, seed=seed)
+
+
+# What links may be asked to load: by value in a thread, by name in a process.
+
+
+def load_scripted(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine whose answers depend on the whole prompt; it takes context, seats, budget and seed from `config`."""
+    asked = config.model_dump(include={"max_model_len", "max_num_seqs", "max_num_batched_tokens"}, exclude_none=True)
+    return scripted_engine(seed=config.seed, **asked)
+
+
+def load_counting(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine that counts up from the prompt's last token."""
+    return scripted_engine(count_up)
+
+
+def load_failing(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine whose third step fails."""
+    return scripted_engine(failing_steps=[3])
+
+
+def load_refused(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """A model that cannot be served."""
+    raise ModelNotSupported("this model is a teapot")
+
+
+def load_broken(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """Loading that fails by itself."""
+    raise RuntimeError("no memory left")
+
+
+def load_mortal(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine that takes its process along in its third step."""
+
+    def die_at_last(sequence: Sequence, context: Seq[int]) -> int:
+        if sequence.output_length == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 5
+
+    return scripted_engine(die_at_last)

@@ -1,11 +1,12 @@
-"""Whatever comes, goes and fails, in whatever pool: invariants hold, work goes on, and answers are those given alone."""
+"""Whatever comes, goes and fails, in whatever pool: invariants hold, work goes on, answers are those given alone."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import cycle, islice
 from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -15,13 +16,13 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
+from tests.support.invariants import check_invariants
+from tests.support.requests import submission
+from tests.support.scripted import EOS, checksum, scripted_engine
 
 from quire_engine.engine import Engine
 from quire_engine.sequence import Emission, Sequence, Submission
 from quire_protocol import GenerateRequest
-from tests.support.invariants import check_invariants
-from tests.support.requests import submission
-from tests.support.scripted import EOS, checksum, scripted_engine
 
 MOST_STEPS = 20_000
 """More than any of these workloads takes; a halt fails the test instead of hanging it."""
@@ -67,7 +68,7 @@ class Workload(RuleBasedStateMachine):
         self.aborted: set[tuple[int, int]] = set()
 
     @rule(
-        start=st.integers(0, 2),  # few different prompts, so that prefixes are shared
+        pattern=st.sampled_from([(1,), (1, 2), (1, 1, 2)]),  # few different prompts, and blocks that look alike
         length=st.integers(1, 16),
         fields=st.fixed_dictionaries(
             {
@@ -82,8 +83,8 @@ class Workload(RuleBasedStateMachine):
             }
         ),
     )
-    def add(self, start: int, length: int, fields: dict[str, Any]) -> None:
-        prompt = [start + 1 + place for place in range(min(length, self.longest - 1))]
+    def add(self, pattern: tuple[int, ...], length: int, fields: dict[str, Any]) -> None:
+        prompt = list(islice(cycle(pattern), min(length, self.longest - 1)))
         asked = submission(len(self.asked), prompt, **fields)
         self.asked[asked.handle] = asked.request
         self.engine.add(asked)
@@ -123,6 +124,8 @@ class Workload(RuleBasedStateMachine):
         for handle, choices in unfinished.items():
             emitted = {index: tuple(self.tokens(handle, index)) for index in choices}
             self.engine.add(Submission(handle, self.asked[handle], emitted))
+            if not emitted.get(0, (0,)):
+                self.told.pop((handle, 0), None)  # prompt scores without a token are told again from the first on
 
     @invariant()
     def all_is_in_order(self) -> None:
@@ -141,7 +144,12 @@ class Workload(RuleBasedStateMachine):
             for index in range(request.sampling_params.n):
                 answer = alone(request, index, self.longest)
                 told = self.tokens(handle, index)
-                assert told == (answer[: len(told)] if (handle, index) in self.aborted else answer)
+                if (handle, index) in self.aborted:
+                    assert told == answer[: len(told)]
+                    continue
+                assert told == answer
+                wants_scores = index == 0 and request.sampling_params.prompt_logprobs is not None
+                assert self.scores(handle, index) == (request.token_ids[1:] if wants_scores else [])
 
     def step_once(self, step: Callable[[], list[Emission]]) -> None:
         had_work, before = self.engine.has_work, sum(map(len, self.engine.runner.batches))  # type: ignore[attr-defined]
@@ -153,8 +161,13 @@ class Workload(RuleBasedStateMachine):
     def tokens(self, handle: int, index: int) -> list[int]:
         return [token for emission in self.told.get((handle, index), ()) for token in emission.token_ids]
 
+    def scores(self, handle: int, index: int) -> list[int]:
+        told = self.told.get((handle, index), ())
+        return [score.token_id for emission in told for score in emission.prompt_logprobs]
+
 
 def test_any_workload_keeps_the_invariants_and_the_answers() -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        Workload, settings=settings(max_examples=150, stateful_step_count=30, deadline=None)
+    effort = settings(
+        max_examples=200, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
     )
+    run_state_machine_as_test(Workload, settings=effort)  # type: ignore[no-untyped-call]

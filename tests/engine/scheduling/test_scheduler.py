@@ -7,13 +7,13 @@ import sys
 from typing import Any
 
 import pytest
+from tests.support.invariants import check_invariants
+from tests.support.requests import submission
+from tests.support.scripted import VOCABULARY, ScriptedRunner, count_up, scripted_engine
 
 from quire_engine.engine import Engine
 from quire_engine.scheduling.batch import SpanResult
 from quire_engine.sequence import Emission, TokenLogprobs
-from tests.support.invariants import check_invariants
-from tests.support.requests import submission
-from tests.support.scripted import VOCABULARY, ScriptedRunner, count_up, scripted_engine
 
 
 def engine_with(*requests: Any, **decisions: Any) -> Engine:
@@ -202,6 +202,14 @@ def test_without_prefix_caching_nothing_is_kept() -> None:
     engine.add(submission(1, prompt(12), max_tokens=1))
     assert spans(engine) == [(1, 0, 12)]
     assert engine.stats().prefix_cache_queries == 0
+
+
+def test_without_prefix_caching_only_the_choices_of_one_request_share() -> None:
+    engine = engine_with(enable_prefix_caching=False)
+    for handle in range(2):
+        engine.add(submission(handle, prompt(9), n=2, temperature=1, max_tokens=1))
+        assert spans(engine) == [(handle, 0, 9)]
+        assert spans(engine) == [(handle, 8, 1)]
 
 
 def test_queries_and_hits_are_counted_in_tokens() -> None:

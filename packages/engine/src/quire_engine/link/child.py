@@ -14,6 +14,7 @@ from threading import Thread
 from typing import BinaryIO, cast
 
 from quire_engine.engine import EngineFactory
+from quire_engine.errors import ConfigError
 from quire_engine.link.base import serve
 from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Start, Stop, Up, decode_down, encode
 
@@ -47,7 +48,8 @@ def run(connection: socket.socket) -> int:
         serve(engine, inbox, tell)
         engine.close()
     except Exception as error:
-        logger.error("The engine ended.", exc_info=error)
+        if not isinstance(error, ConfigError):  # a refusal is the parent's to show
+            logger.error("The engine ended.", exc_info=error)
         tell(Failed(type(error).__name__, str(error)))
         return 1
     return 0

@@ -7,6 +7,7 @@ socket closes because this process is gone.
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -42,7 +43,7 @@ class ProcessLink:
         """Load an engine in a new process; `factory` names the function that does, as `module:name`."""
         child = await Child.spawn()
         try:
-            child.send(Start(config, factory, progress, tuple(path for path in sys.path if path)))
+            child.send(Start(config, factory, progress, tuple(map(os.path.abspath, sys.path))))
             match await child.receive():
                 case Ready(decisions):
                     return cls(decisions, child)

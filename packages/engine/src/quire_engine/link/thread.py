@@ -63,7 +63,7 @@ class EngineThread(Thread):
     def __init__(self, config: EngineConfig, progress: bool, factory: EngineFactory) -> None:
         super().__init__(name="quire-engine", daemon=True)
         self.inbox: SimpleQueue[Command] = SimpleQueue()
-        self.outbox: asyncio.Queue[Decisions | Report | Exception] = asyncio.Queue()
+        self.outbox: asyncio.Queue[Decisions | Report | BaseException] = asyncio.Queue()
         """The decisions, then a report for each step; an exception is the last."""
         self._loop = asyncio.get_running_loop()
         self._config = config
@@ -79,12 +79,14 @@ class EngineThread(Thread):
                 serve(engine, self.inbox, self._put)
             finally:
                 engine.close()
-        except Exception as error:
+        except ConfigError as refusal:
+            self._put(refusal)
+        except BaseException as error:  # whatever it is, the event loop must hear of it
             logger.error("The engine ended.", exc_info=error)
             self._put(error)
         else:
             self._put(EngineStopped("it was closed"))
 
-    def _put(self, item: Decisions | Report | Exception) -> None:
+    def _put(self, item: Decisions | Report | BaseException) -> None:
         with suppress(RuntimeError):  # the event loop is closed: nobody listens any more
             self._loop.call_soon_threadsafe(self.outbox.put_nowait, item)
