@@ -1,0 +1,99 @@
+"""How a server starts, what it says, and how it ends."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import tempfile
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.support.processes import END, Server, quire, quire_serve
+
+CHAT = "/v1/chat/completions"
+LONG = {
+    "messages": [{"role": "user", "content": "Go on."}],
+    "max_tokens": 400,
+    "ignore_eos": True,
+    "stream": True,
+}
+
+
+def test_it_says_what_was_decided_and_where_it_is(server: Server) -> None:
+    labels = [line.split()[0] for line in server.announced]
+    assert labels[0] == "quire"
+    assert set(labels) >= {"model", "device", "context", "cache", "batch", "names", "address", "try"}
+    assert all(len(line) <= 160 for line in server.announced)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=str)
+def test_a_signal_lets_what_runs_finish_and_ends_well(number: signal.Signals) -> None:
+    with quire_serve() as server, httpx.Client(base_url=server.address, timeout=END) as client:
+        with client.stream("POST", CHAT, json=LONG) as answer:
+            lines = answer.iter_lines()
+            assert next(lines).startswith("data: ")
+            server.process.send_signal(number)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert '"finish_reason":"length"' in rest[-2]
+        assert server.process.wait(END) == 0
+
+
+def test_what_does_not_finish_in_time_is_cut_off() -> None:
+    endless = {**LONG, "max_tokens": 1900}
+    with (
+        quire_serve("--shutdown-timeout", "0") as server,
+        httpx.Client(base_url=server.address, timeout=END) as client,
+        client.stream("POST", CHAT, json=endless) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        server.process.send_signal(signal.SIGTERM)
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(lines)
+        assert server.process.wait(END) == 0
+
+
+def test_an_address_that_is_taken_is_told_before_anything_is_loaded() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        ended = quire("serve", "--port", port)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr == (
+        f"quire: 127.0.0.1 port {port} cannot be listened on: Address already in use; choose another with --port.\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["serve", "check"])
+def test_a_model_that_cannot_be_served_is_one_sentence(command: str, tmp_path: Path) -> None:
+    ended = quire(command, str(tmp_path / "nowhere"), *(["--port", "0"] if command == "serve" else []))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("quire: ")
+    assert ended.stderr.count("\n") == 1
+
+
+def test_it_can_listen_on_a_socket_of_the_file_system() -> None:
+    with tempfile.TemporaryDirectory(prefix="quire-") as folder:
+        path = Path(folder, "socket")
+        with quire_serve("--uds", str(path)) as server:
+            assert server.address == f"unix:{path}"
+            with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), base_url="http://quire") as client:
+                assert client.get("/health").status_code == 200
+            assert server.stop() == 0
+        assert not path.exists()
+
+
+def test_a_proxy_in_front_may_publish_it_under_a_path() -> None:
+    flags = ("--root-path", "/llm", "--api-key", "secret", "--disable-fastapi-docs")
+    with quire_serve(*flags) as server, httpx.Client(base_url=server.address.removesuffix("/llm")) as client:
+        assert client.get("/health").status_code == 200
+        assert client.get("/v1/models").status_code == 401
+        assert client.get("/v1/models", headers={"Authorization": "Bearer secret"}).status_code == 200
+
+
+def test_check_says_what_would_be_decided_and_serves_nothing() -> None:
+    ended = quire("check", "--dtype", "float32", "--max-model-len", "1K")
+    assert ended.returncode == 0
+    assert "  context  1,024 tokens" in ended.stdout
+    assert "float32" in ended.stdout
