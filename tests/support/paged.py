@@ -1,0 +1,86 @@
+"""Random attention problems over a paged cache, where everything that no query may see is NaN."""
+
+from dataclasses import dataclass, field
+from itertools import accumulate
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from quire_kernels.paged_attention import reference
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The arguments of one call of paged_attention."""
+
+    q: Tensor
+    keys: Tensor
+    values: Tensor
+    tables: Tensor
+    starts: Tensor
+    lengths: Tensor
+    options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        return self.q, self.keys, self.values, self.tables, self.starts, self.lengths
+
+    def exact(self) -> Tensor:
+        """The reference's answer in float64."""
+        options = {"window": 0, "softcap": 0.0, "sinks": None, "max_query": None, "max_length": None} | self.options
+        return reference(self.q.double(), *self.tensors[1:], **options)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a problem is like; `spans` are (queries, length) pairs, the rest of the names are paged_attention's."""
+
+    spans: tuple[tuple[int, int], ...]
+    heads: int = 4
+    kv_heads: int = 2
+    size: int = 32
+    v_size: int | None = None
+    block: int = 8
+    dtype: torch.dtype = torch.float32
+    scale: float = 0.25
+    window: int = 0
+    softcap: float = 0.0
+    sinks: bool = False
+    surplus: int = 0  # rows of q after the last span
+
+    def problem(self, seed: int = 0, device: str = "cpu") -> Problem:
+        generator = torch.Generator().manual_seed(seed)
+
+        def random(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator).to(self.dtype)
+
+        needs = [-(-length // self.block) for _, length in self.spans]
+        free = iter((torch.randperm(sum(needs), generator=generator) + 1).tolist())
+        tables = torch.zeros(len(needs), max(needs, default=0) + 2, dtype=torch.int32)  # block 0 belongs to nobody
+        v_size = self.v_size or self.size
+        keys = torch.full((sum(needs) + 1, self.block, self.kv_heads, self.size), torch.nan, dtype=self.dtype)
+        values = torch.full((sum(needs) + 1, self.block, self.kv_heads, v_size), torch.nan, dtype=self.dtype)
+        for table, need, (queries, length) in zip(tables, needs, self.spans, strict=True):
+            unseen = max(0, length - queries - self.window + 1) if self.window else 0
+            for index in range(unseen // self.block, need):  # the blocks before every window are given away
+                table[index] = block = next(free)
+                seen = slice(max(0, unseen - index * self.block), min(self.block, length - index * self.block))
+                keys[block, seen] = random(self.block, self.kv_heads, self.size)[seen]
+                values[block, seen] = random(self.block, self.kv_heads, v_size)[seen]
+        counts = [queries for queries, _ in self.spans]
+        q = torch.full((sum(counts) + self.surplus, self.heads, self.size), torch.nan, dtype=self.dtype)
+        q[: sum(counts)] = random(sum(counts), self.heads, self.size)
+        options: dict[str, Any] = {"scale": self.scale, "window": self.window, "softcap": self.softcap}
+        if self.sinks:
+            options["sinks"] = random(self.heads).to(device)
+        starts = torch.tensor([0, *accumulate(counts)], dtype=torch.int32)
+        lengths = torch.tensor([length for _, length in self.spans], dtype=torch.int32)
+        tensors = (tensor.to(device) for tensor in (q, keys, values, tables, starts, lengths))
+        return Problem(*tensors, options=options)
+
+
+def error(answer: Tensor, exact: Tensor) -> float:
+    """‖answer − exact‖ / ‖exact‖; the distance itself where the exact answer is zero."""
+    exact = exact.double()
+    return float((answer.double() - exact).norm() / (exact.norm() or 1))
