@@ -47,6 +47,8 @@ def run(connection: socket.socket) -> int:
         tell(Ready(engine.decisions))
         serve(engine, inbox, tell)
         engine.close()
+    except ConnectionError:
+        return 1  # the parent has gone
     except Exception as error:
         if not isinstance(error, ConfigError):  # a refusal is the parent's to show
             logger.error("The engine ended.", exc_info=error)

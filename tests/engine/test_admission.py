@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.requests import generate_request
+from tests.support.scripted import VOCABULARY, scripted_decisions
+
+from quire_engine.admission import MAX_CHOICES, check_request
+from quire_engine.errors import PromptTooLong, RequestError
+from quire_protocol import GenerateRequest, SamplingParams
+from quire_protocol.sampling import StructuredOutputsParams
+
+
+def refusal(request: GenerateRequest, *, has_tokenizer: bool = True, **decisions: Any) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        check_request(request, scripted_decisions(**decisions), has_tokenizer=has_tokenizer)
+    return caught.value
+
+
+def test_an_ordinary_request_passes() -> None:
+    check_request(generate_request([1, 2, 3], stop=("x",), logprobs=20), scripted_decisions())
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("stop_token_ids", {"stop_token_ids": (1, VOCABULARY)}),
+        ("logit_bias", {"logit_bias": {VOCABULARY: 1.0}}),
+        ("logit_bias", {"logit_bias": {-1: 1.0}}),
+        ("allowed_token_ids", {"allowed_token_ids": (VOCABULARY,)}),
+        ("bad_words_token_ids", {"bad_words": ("a",), "bad_words_token_ids": ((VOCABULARY,),)}),
+    ],
+)
+def test_token_ids_that_no_model_knows_are_named_with_the_limit(field: str, fields: dict[str, Any]) -> None:
+    error = refusal(generate_request([1], **fields))
+    assert error.param == field
+    assert f"from 0 to {VOCABULARY - 1}" in str(error)
+
+
+@pytest.mark.parametrize("token", [-4, VOCABULARY, 2**40])
+def test_a_prompt_has_only_tokens_of_the_vocabulary(token: int) -> None:
+    error = refusal(generate_request([1, token]))
+    assert error.param == "prompt"
+    assert str(token) in str(error)
+
+
+def test_an_empty_prompt_is_refused() -> None:
+    assert refusal(generate_request([])).param == "prompt"
+
+
+def test_a_prompt_that_fills_the_context_is_too_long() -> None:
+    check_request(generate_request([1] * 9), scripted_decisions(max_model_len=10))
+    error = refusal(generate_request([1] * 10), max_model_len=10)
+    assert isinstance(error, PromptTooLong)
+    assert "has 10 tokens" in str(error)
+    assert "max_model_len" in str(error)
+
+
+def test_a_prompt_that_fills_the_cache_is_too_long() -> None:
+    check_request(generate_request([1] * 7), scripted_decisions(num_blocks=2))
+    error = refusal(generate_request([1] * 8), num_blocks=2)
+    assert isinstance(error, PromptTooLong)
+    assert "kv_cache_memory_bytes" in str(error)
+
+
+@pytest.mark.parametrize("field", ["logprobs", "prompt_logprobs"])
+@pytest.mark.parametrize(("asked", "words"), [(21, "asks for 21"), (-1, "asks for the whole vocabulary")])
+def test_more_logprobs_than_the_server_gives_are_refused(field: str, asked: int, words: str) -> None:
+    error = refusal(generate_request([1], **{field: asked}))
+    assert error.param == field
+    assert words in str(error)
+    assert "at most 20" in str(error)
+
+
+def test_a_server_without_a_limit_gives_the_whole_vocabulary() -> None:
+    check_request(generate_request([1], logprobs=-1), scripted_decisions(max_logprobs=-1))
+
+
+def test_a_priority_needs_a_server_that_schedules_by_it() -> None:
+    check_request(generate_request([1], priority=1), scripted_decisions(scheduling_policy="priority"))
+    assert refusal(generate_request([1], priority=1)).param == "priority"
+
+
+def test_a_stop_string_needs_a_tokenizer() -> None:
+    assert refusal(generate_request([1], stop=("x",)), has_tokenizer=False).param == "stop"
+
+
+def test_bad_words_without_their_ids_are_not_dropped() -> None:
+    assert refusal(generate_request([1], bad_words=("x",))).param == "bad_words"
+
+
+def test_min_tokens_beyond_the_context_are_refused() -> None:
+    error = refusal(generate_request([1] * 5, min_tokens=6, max_tokens=9), max_model_len=10)
+    assert error.param == "min_tokens"
+    assert "room for 5" in str(error)
+
+
+def test_there_is_a_limit_to_the_choices() -> None:
+    assert refusal(generate_request([1], n=MAX_CHOICES + 1)).param == "n"
+
+
+@pytest.mark.parametrize(
+    ("field", "request_"),
+    [
+        ("features", generate_request([1], features="pixels")),
+        ("kv_transfer_params", generate_request([1], kv_transfer_params={"a": 1})),
+        ("structured_outputs", generate_request([1], structured_outputs=StructuredOutputsParams(regex="a"))),
+        ("logits_processors", GenerateRequest(token_ids=[1], sampling_params=SamplingParams(logits_processors=(max,)))),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_what_is_not_built_is_refused_by_name(field: str, request_: GenerateRequest) -> None:
+    error = refusal(request_)
+    assert error.param == field
+    assert f"{field} cannot be honoured" in str(error)
