@@ -90,6 +90,10 @@ def test_bad_words_without_their_ids_are_not_dropped() -> None:
     assert refusal(generate_request([1], bad_words=("x",))).param == "bad_words"
 
 
+def test_a_prompt_that_nobody_truncated_is_not_taken_whole() -> None:
+    assert refusal(generate_request([1, 2], truncate_prompt_tokens=1)).param == "truncate_prompt_tokens"
+
+
 def test_min_tokens_beyond_the_context_are_refused() -> None:
     error = refusal(generate_request([1] * 5, min_tokens=6, max_tokens=9), max_model_len=10)
     assert error.param == "min_tokens"

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 from tests.support.letters import write_letters
-from tests.support.scripted import load_counting, load_failing, load_scripted, scripted_engine
+from tests.support.scripted import Done, ScriptedRunner, load_counting, load_failing, load_scripted, scripted_engine
 
 from quire_engine import LLM, EngineConfig, SamplingParams
 from quire_engine.engine import Engine
 from quire_engine.errors import PromptTooLong, RequestError
+from quire_engine.scheduling.batch import Batch
 
 GREEDY = SamplingParams(temperature=0, max_tokens=4)
 
@@ -64,6 +65,23 @@ def test_a_stop_string_ends_the_answer_and_frees_its_blocks(llm: LLM) -> None:
     (answer,) = llm.generate("a", SamplingParams(stop="ef", max_tokens=200), use_tqdm=False)
     assert (answer.outputs[0].text, answer.outputs[0].stop_reason) == ("bcd", "ef")
     assert llm.engine.stats().kv_usage == 0
+
+
+def test_a_prompt_is_truncated_when_asked_for(llm: LLM) -> None:
+    (answer,) = llm.generate("xyza", SamplingParams(truncate_prompt_tokens=1, max_tokens=1), use_tqdm=False)
+    assert answer.prompt_token_ids == [65]
+
+
+def test_bad_words_reach_the_engine_as_ids(llm: LLM) -> None:
+    class Seen(ScriptedRunner):
+        def run(self, batch: Batch) -> Done:
+            words.extend(batch.spans[0].sequence.params.bad_words_token_ids)
+            return super().run(batch)
+
+    words: list[tuple[int, ...]] = []
+    llm.engine.runner = Seen(4)
+    llm.generate("a", SamplingParams(bad_words=("xyz",), max_tokens=1), use_tqdm=False)
+    assert words == [(88, 89, 90)]
 
 
 def test_log_probabilities_are_by_token_with_its_text(llm: LLM) -> None:

@@ -12,6 +12,8 @@ from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
     ChatCompletionRequest,
     CompletionRequest,
+    GenerateRequest,
+    SamplingParams,
     TokenizeChatRequest,
     TokenizeCompletionRequest,
 )
@@ -279,3 +281,12 @@ def test_a_form_that_ends_in_another_form_is_not_listed(renderer, tokenizer):
     bare, *others = renderer.render_chat(snowman).sampling_params.bad_words_token_ids
     assert tokenizer.decode(bare) == "☃"
     assert others == []
+
+
+def test_a_prompt_of_ids_is_truncated_and_its_bad_words_become_ids(renderer, tokenizer):
+    params = SamplingParams(truncate_prompt_tokens=2, bad_words=("the",))
+    ready = renderer.render_tokens(GenerateRequest(token_ids=[1, 2, 3], sampling_params=params))
+    assert ready.token_ids == [2, 3]
+    assert ready.sampling_params.truncate_prompt_tokens is None
+    assert {tokenizer.decode(ids) for ids in ready.sampling_params.bad_words_token_ids} == {"the", " the"}
+    assert renderer.render_tokens(ready) == ready

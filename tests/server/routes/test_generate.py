@@ -45,3 +45,9 @@ def test_without_a_tokenizer_ids_are_all_there_is(path: str) -> None:
         body = {"prompt": "x", "messages": [{"role": "user", "content": "x"}], "tokens": [1]}
         fields = {"/detokenize": ("tokens",), "/v1/chat/completions": ("messages",)}.get(path, ("prompt",))
         assert "--skip-tokenizer-init" in api.refusal(path, **{name: body[name] for name in fields})["message"]
+
+
+def test_a_prompt_of_ids_is_truncated_when_asked_for(api: Api) -> None:
+    params = {**PARAMS, "truncate_prompt_tokens": 2}
+    truncated = api.post(PATH, token_ids=[10, 20, 30], sampling_params=params)
+    assert truncated["choices"] == api.post(PATH, token_ids=[20, 30], sampling_params=PARAMS)["choices"]

@@ -46,6 +46,11 @@ def _check_built(request: GenerateRequest) -> None:
     for name, value, reason in absent:
         if value:
             raise RequestError(f"{name} cannot be honoured: {reason}. Leave it out.", param=name)
+    if params.truncate_prompt_tokens is not None:
+        problem = (
+            "truncate_prompt_tokens was left to do, and below the text side nothing does it: send a shorter prompt."
+        )
+        raise RequestError(problem, param="truncate_prompt_tokens")
     if params.bad_words and not params.bad_words_token_ids:
         raise RequestError(
             "bad_words came without its token ids: it needs a tokenizer on the server.", param="bad_words"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import chain, count
 from typing import Any, TypeAlias, cast
 
-from tqdm import tqdm  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from quire_engine.admission import check_request
 from quire_engine.config import EngineConfig
@@ -148,13 +148,17 @@ class LLM:
         params = sampling_params or self.get_default_sampling_params()
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
         questions = [
-            _Question(text, GenerateRequest(token_ids=ids, sampling_params=one), self.tokenizer)
+            _Question(text, self._request(ids, one), self.tokenizer)
             for (text, ids), one in zip(prompts, each, strict=True)
         ]
         for question in questions:
             check_request(question.request, self.engine.decisions, has_tokenizer=self.tokenizer is not None)
         self._compute(questions, use_tqdm)
         return [question.answered() for question in questions]
+
+    def _request(self, ids: list[int], params: SamplingParams) -> GenerateRequest:
+        request = GenerateRequest(token_ids=ids, sampling_params=params)
+        return request if self._renderer is None else self._renderer.render_tokens(request)
 
     def _compute(self, questions: Iterable[_Question], use_tqdm: bool) -> None:
         """Step the engine until every question has its answers. Interrupted, it forgets them."""

@@ -80,6 +80,15 @@ class Renderer:
             for ids, name in zip(prompts, names, strict=True)
         ]
 
+    def render_tokens(self, request: GenerateRequest) -> GenerateRequest:
+        """A prompt that comes as token ids: truncated, and with bad words as ids. RequestError names the field."""
+        params = request.sampling_params
+        answer = Answer("max_tokens", params.max_tokens)
+        ids = self._lengths.truncated(request.token_ids, params.truncate_prompt_tokens, answer)
+        words = tuple(dict.fromkeys((*params.bad_words_token_ids, *self._bad_words(params.bad_words))))
+        ready = replace(params, truncate_prompt_tokens=None, bad_words_token_ids=words)
+        return request.model_copy(update={"token_ids": ids, "sampling_params": ready})
+
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text, or of the prompt that a conversation becomes."""
         if isinstance(request, TokenizeCompletionRequest):

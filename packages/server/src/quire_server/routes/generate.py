@@ -19,6 +19,8 @@ async def generate(request: GenerateRequest, http: Request, serving: ServingDep)
     """Continue a prompt of token ids, at once or as server-sent events."""
     warnings = serving.admit(request)
     prompt = request.model_copy(update={"request_id": request_id(http, request.request_id)})
+    if serving.text is not None:
+        prompt = serving.text.render_tokens(prompt)
     outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
     reply = GenerateReply(prompt, outputs, serving.settings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)
