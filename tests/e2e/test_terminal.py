@@ -25,4 +25,4 @@ def test_a_server_that_is_not_there_is_one_sentence() -> None:
 def test_a_refusal_is_one_sentence(server: Server) -> None:
     ended = quire("chat", "--url", server.api, "--quick", "Hello!", "--model-name", "other")
     assert ended.returncode == 1
-    assert ended.stderr == "No answer: The model 'other' is not served here; there is tiny.\n"
+    assert ended.stderr == 'No answer: There is no model "other" here, but tiny.\n'

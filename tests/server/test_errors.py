@@ -118,7 +118,7 @@ def test_several_problems_are_told_at_once(api: Api) -> None:
 def test_a_model_that_is_not_served_is_404(api: Api) -> None:
     error = api.refusal(CHAT, messages=HELLO, model="nope")
     assert (error["code"], error["param"]) == (404, "model")
-    assert error["message"] == "The model 'nope' is not served here; there is tiny."
+    assert error["message"] == 'There is no model "nope" here, but tiny.'
 
 
 @pytest.mark.parametrize("path", ["/v1/nope", "/v1/responses", "/", "/v1//completions"])

@@ -10,7 +10,7 @@ import pytest
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError
 from quire_server.cli import build_parser, main
-from quire_server.flags import NOT_BUILT, flag, read_flags, validated
+from quire_server.flags import NOT_BUILT, NOTHING_TO_ASK, flag, read_flags, validated
 from quire_server.settings import ServerSettings
 
 MODELS = (EngineConfig, ServerSettings)
@@ -157,3 +157,10 @@ def test_a_key_may_come_from_the_environment(name: str, monkeypatch: pytest.Monk
 
 def test_keys_are_not_shown_with_the_settings() -> None:
     assert "secret" not in repr(ServerSettings(api_key=("secret",)))
+
+
+@pytest.mark.parametrize("name", NOTHING_TO_ASK)
+def test_a_switch_for_what_is_always_so_is_taken(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "quire.yaml"
+    file.write_text(f"{name}: true\nport: 99\n")
+    assert asked(f"--{name}", "--port", "99") == asked("--config", str(file)) == asked("--port", "99")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 import warnings
-from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
@@ -12,7 +11,6 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from quire_engine.async_engine import AsyncEngine
-from quire_engine.errors import ConfigError
 from quire_engine.text.template import Renderer
 from quire_server.__about__ import __version__
 from quire_server.dependencies import Serving
@@ -47,7 +45,7 @@ def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_na
     app.state.serving = Serving(
         engine=engine,
         settings=settings,
-        names=settings.served_model_name or (model_name,),
+        names=settings.names(model_name),
         root=model_name,
         text=renderer(engine, settings),
         started=int(time.time()),
@@ -88,16 +86,6 @@ def renderer(engine: AsyncEngine, settings: ServerSettings) -> Renderer | None:
     return Renderer(
         engine.tokenizer,
         engine.decisions,
-        chat_template=read_template(settings.chat_template),
+        chat_template=settings.read_chat_template(),
         trust_request_chat_template=settings.trust_request_chat_template,
     )
-
-
-def read_template(given: str | None) -> str | None:
-    """A chat template: the text itself, which has jinja's braces, or a file with it. ConfigError if it is neither."""
-    if given is None or "{%" in given or "{{" in given:
-        return given
-    try:
-        return Path(given).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--chat-template {given} is neither a template nor a file that can be read.") from error

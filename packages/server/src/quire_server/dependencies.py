@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Annotated, ParamSpec, TypeAlias, TypeVar
 
 from fastapi import Depends, Request
@@ -27,6 +28,7 @@ from quire_protocol import (
     unknown_fields,
 )
 from quire_protocol.limits import LimitError
+from quire_protocol.problems import shown
 from quire_server.__about__ import __version__
 from quire_server.errors import ModelNotFound
 from quire_server.refusals import refuse_fields_not_built
@@ -76,8 +78,11 @@ class Serving:
     def check_model(self, request: ServedRequest) -> None:
         """ModelNotFound unless the request names no model, or one that is served here."""
         if request.model and request.model not in self.names:
-            served = ", ".join(self.names)
-            raise ModelNotFound(f"The model {request.model!r} is not served here; there is {served}.", param="model")
+            raise self.not_served(request.model)
+
+    def not_served(self, model: str) -> ModelNotFound:
+        """What is wrong with asking for this model."""
+        return ModelNotFound(f"There is no model {shown(model)} here, but {', '.join(self.names)}.", param="model")
 
     def admit(self, request: ServedRequest) -> tuple[str, ...]:
         """Refuse what the request's fields forbid; return a sentence for each field that nothing here knows."""
@@ -97,7 +102,7 @@ class Serving:
         """How the answer to a request begins."""
         return Heading(f"{prefix}-{request_id}", int(time.time()), self.names[0], self.fingerprint, warnings)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Names this version and what it runs, as `system_fingerprint`."""
         decisions = self.engine.decisions

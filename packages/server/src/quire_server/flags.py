@@ -70,6 +70,16 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
 }
 """Flags of the system that people come from whose feature is missing here: flag → reason."""
 
+NOTHING_TO_ASK: Mapping[str, str] = {
+    "enable-chunked-prefill": "prompts are always computed in chunks",
+    "enable-request-id-headers": "answers always carry their request's id",
+    "enable-scale-out": "/inference/v1/generate is always there",
+    "disable-log-requests": "requests are not logged",
+    "no-enable-log-requests": "requests are not logged",
+    "disable-log-stats": "statistics are not logged",
+}
+"""Switches of that system which ask for what is always so here; they are taken: flag → why."""
+
 SHORT: Mapping[str, str] = {
     "-tp": "tensor-parallel-size",
     "-pp": "pipeline-parallel-size",
@@ -104,6 +114,9 @@ def add_flags(parser: argparse.ArgumentParser, *models: type[BaseModel]) -> None
         group = parser.add_argument_group((model.__doc__ or "").partition(".")[0].lower())
         for name, field in model.model_fields.items():
             group.add_argument(flag(name), dest=name, default=argparse.SUPPRESS, **_argument(name, field))
+    taken = parser.add_argument_group("taken, as there is nothing to ask for")
+    for name, reason in NOTHING_TO_ASK.items():
+        taken.add_argument(flag(name), action="store_true", help=f"{reason.capitalize()}.")
 
 
 def read_flags(namespace: argparse.Namespace, *models: type[BaseModel]) -> dict[str, Any]:
@@ -166,6 +179,7 @@ def read_file(path: str | None, known: Mapping[str, FieldInfo]) -> dict[str, Any
         raise ConfigError(f"--config {path} must hold flags and their values, one `flag: value` a line.")
     asked = {str(key).replace("-", "_"): value for key, value in content.items()}
     refuse_flags_not_built(flag(name) for name in asked)
+    asked = {name: value for name, value in asked.items() if flag(name).removeprefix("--") not in NOTHING_TO_ASK}
     if strange := sorted(asked.keys() - known.keys()):
         near = difflib.get_close_matches(strange[0], known, n=1)
         hint = f"; did you mean {near[0]}?" if near else "."

@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import socket
+import ssl
 import stat
 import sys
 import time
@@ -33,6 +34,7 @@ BACKLOG = 2048
 def serve(config: EngineConfig, settings: ServerSettings) -> int:
     """Serve until a signal: 0 when that went as asked, 1 when the engine did not start. ConfigError before that."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    check_files(settings)
     with contextlib.closing(bind(settings)) as listener, asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
             return runner.run(_serve(config, settings, listener))
@@ -75,6 +77,7 @@ async def answer(
 ) -> None:
     """Answer requests until told to stop; those that run then get some time to finish."""
     server = make_server(uvicorn_config(app, settings), announce)
+    server.should_exit = stop.asked.is_set()
     stop.server = server
     await server.serve(sockets=[listener])
 
@@ -84,8 +87,8 @@ def announcement(name: str, settings: ServerSettings, listener: socket.socket, b
     address = url(settings, listener)
 
     def announce() -> None:
-        names = settings.served_model_name or (name,)
-        say(*report.lines(report.addressed(address, names, settings)), f"  try      {report.curl(address, settings)}")
+        say(*report.lines(report.addressed(address, settings.names(name), settings)))
+        say(f"  try      {report.curl(address, settings)}")
         say(f"ready after {time.perf_counter() - began:.1f} s: {address}")
 
     return announce
@@ -161,6 +164,21 @@ def uvicorn_config(app: FastAPI, settings: ServerSettings) -> Config:
         server_header=False,
         timeout_graceful_shutdown=int(settings.shutdown_timeout),
     )
+
+
+def check_files(settings: ServerSettings) -> None:
+    """Read the files that the settings name, before anything slow happens. ConfigError if one cannot be used."""
+    settings.read_chat_template()
+    if (settings.ssl_keyfile is None) != (settings.ssl_certfile is None):
+        raise ConfigError("TLS needs both files: give --ssl-keyfile and --ssl-certfile.")
+    if settings.ssl_certfile is not None:
+        try:
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+                settings.ssl_certfile, settings.ssl_keyfile
+            )
+        except OSError as error:
+            reason = error.strerror or error.args[0]
+            raise ConfigError(f"--ssl-certfile and --ssl-keyfile cannot be used: {reason}.") from error
 
 
 def bind(settings: ServerSettings) -> socket.socket:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from quire_engine.errors import ConfigError
 
 
 def _keys_of_the_environment() -> tuple[str, ...]:
@@ -77,3 +80,17 @@ class ServerSettings(BaseModel):
     """How much the HTTP layer logs."""
     disable_uvicorn_access_log: bool = False
     """Log no line per request, whatever the level."""
+
+    def names(self, model: str) -> tuple[str, ...]:
+        """The names that requests may give, when the model itself is called `model`."""
+        return self.served_model_name or (model,)
+
+    def read_chat_template(self) -> str | None:
+        """The chat template's text: what was given, which then has jinja's braces, or the file of that name."""
+        given = self.chat_template
+        if given is None or "{%" in given or "{{" in given:
+            return given
+        try:
+            return Path(given).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"--chat-template {given} is neither a template nor a file that can be read.") from error

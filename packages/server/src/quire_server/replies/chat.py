@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from quire_engine.text.output import Output
 from quire_engine.text.tokenizer import Tokenizer
@@ -29,7 +29,7 @@ from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logpro
 from quire_server.replies.usage import UsageChunks, UsageCount
 from quire_server.settings import ServerSettings
 
-CHUNK = "chat.completion.chunk"
+CHUNK: Final = "chat.completion.chunk"
 
 
 class Chunk(ChatCompletionStreamResponse):
@@ -108,7 +108,7 @@ class ChatReply:
     def _chunk(
         self, choices: list[ChatCompletionResponseStreamChoice], said: dict[str, Any]
     ) -> ChatCompletionStreamResponse:
-        return Chunk.model_construct(**self.heading.on_chunks, object=CHUNK, choices=choices, **said)
+        return Chunk(**self.heading.on_chunks, object=CHUNK, choices=choices, **said)
 
     def _tells(self, output: Output) -> bool:
         """Whether a chunk has anything to say: text may be held back while it could begin a stop string."""
@@ -123,9 +123,9 @@ class ChatReply:
         """What this delivery adds to its choice."""
         logprobs = chat_logprobs(output.logprobs, self.names) if self.request.logprobs and output.logprobs else None
         ended: dict[str, Any] = {"stop_reason": output.stop_reason} if output.finish_reason else {}
-        return ChatCompletionResponseStreamChoice.model_construct(
+        return ChatCompletionResponseStreamChoice(
             index=output.index,
-            delta=_delta(content=output.text),
+            delta=DeltaMessage(content=output.text),
             logprobs=logprobs,
             finish_reason=output.finish_reason,
             token_ids=list(output.token_ids) if self.request.return_token_ids else None,
@@ -155,7 +155,7 @@ class Fold:
 
     def response(self) -> ChatCompletionResponse:
         """The answer, once the last chunk is in."""
-        return ChatCompletionResponse.model_construct(
+        return ChatCompletionResponse(
             **self.heading.on_chunks,
             object="chat.completion",
             choices=[message.choice(index) for index, message in sorted(self.messages.items())],
@@ -183,17 +183,19 @@ class _Message:
         self.role = choice.delta.role or self.role
         self.texts.append(choice.delta.content or "")
         if choice.logprobs is not None:
-            self.logprobs = (self.logprobs or []) + (choice.logprobs.content or [])
+            self.logprobs = self.logprobs or []
+            self.logprobs += choice.logprobs.content or []
         if choice.token_ids is not None:
-            self.token_ids = (self.token_ids or []) + choice.token_ids
+            self.token_ids = self.token_ids or []
+            self.token_ids += choice.token_ids
         self.finish_reason = choice.finish_reason or self.finish_reason
         self.stop_reason = choice.stop_reason if choice.stop_reason is not None else self.stop_reason
 
     def choice(self, index: int) -> ChatCompletionResponseChoice:
-        return ChatCompletionResponseChoice.model_construct(
+        return ChatCompletionResponseChoice(
             index=index,
             message=ChatMessage(role=self.role, content="".join(self.texts)),
-            logprobs=None if self.logprobs is None else ChatCompletionLogProbs.model_construct(content=self.logprobs),
+            logprobs=None if self.logprobs is None else ChatCompletionLogProbs(content=self.logprobs),
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
             token_ids=self.token_ids,
@@ -207,12 +209,8 @@ def content_text(content: object) -> str:
     return content if isinstance(content, str) else ""
 
 
-def _delta(**fields: Any) -> DeltaMessage:
-    return DeltaMessage.model_construct(**fields, reasoning_content=None)
-
-
 def _opened(index: int, **fields: Any) -> ChatCompletionResponseStreamChoice:
     """A choice before its first token."""
-    return ChatCompletionResponseStreamChoice.model_construct(
-        index=index, delta=_delta(**fields), logprobs=None, finish_reason=None
+    return ChatCompletionResponseStreamChoice(
+        index=index, delta=DeltaMessage(**fields), logprobs=None, finish_reason=None
     )

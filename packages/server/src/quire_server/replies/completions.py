@@ -86,9 +86,7 @@ class CompletionReply:
         return whole.response()
 
     def _chunk(self, choices: list[CompletionResponseStreamChoice], said: dict[str, Any]) -> CompletionStreamResponse:
-        return CompletionStreamResponse.model_construct(
-            **self.heading.on_chunks, object="text_completion", choices=choices, **said
-        )
+        return CompletionStreamResponse(**self.heading.on_chunks, object="text_completion", choices=choices, **said)
 
 
 class Choice:
@@ -127,7 +125,7 @@ class Choice:
         if not (text or parts or said_once or output.finish_reason or (return_ids and token_ids)):
             return None
         self.begun = True
-        return FirstDelta.model_construct(
+        return FirstDelta(
             index=self.index,
             text=text,
             logprobs=joined(parts) if parts else None,
@@ -163,7 +161,7 @@ class Fold:
 
     def response(self) -> CompletionResponse:
         """The answer, once the last chunk is in."""
-        return CompletionResponse.model_construct(
+        return CompletionResponse(
             **self.heading.on_chunks,
             choices=[whole.choice(index) for index, whole in sorted(self.choices.items())],
             service_tier=None,
@@ -190,7 +188,8 @@ class _Whole:
         if delta.logprobs is not None:
             self.logprobs.append(delta.logprobs)
         if delta.token_ids is not None:
-            self.token_ids = (self.token_ids or []) + delta.token_ids
+            self.token_ids = self.token_ids or []
+            self.token_ids += delta.token_ids
         if delta.prompt_token_ids is not None:
             self.said_once["prompt_token_ids"] = delta.prompt_token_ids
         if isinstance(delta, FirstDelta) and delta.prompt_logprobs is not None:
@@ -199,7 +198,7 @@ class _Whole:
         self.stop_reason = delta.stop_reason if delta.stop_reason is not None else self.stop_reason
 
     def choice(self, index: int) -> CompletionResponseChoice:
-        return CompletionResponseChoice.model_construct(
+        return CompletionResponseChoice(
             index=index,
             text="".join(self.texts),
             logprobs=joined(self.logprobs) if self.logprobs else None,
@@ -212,7 +211,7 @@ class _Whole:
 
 def joined(parts: Sequence[CompletionLogProbs]) -> CompletionLogProbs:
     """The four lists of several deliveries as four lists."""
-    return CompletionLogProbs.model_construct(
+    return CompletionLogProbs(
         text_offset=[offset for part in parts for offset in part.text_offset],
         token_logprobs=[logprob for part in parts for logprob in part.token_logprobs],
         tokens=[token for part in parts for token in part.tokens],

@@ -62,7 +62,7 @@ class GenerateReply:
                 about_prompt = chunk.prompt_logprobs or about_prompt
                 for delta in chunk.choices:
                     choices.setdefault(delta.index, _Whole()).add(delta)
-        return GenerateResponse.model_construct(
+        return GenerateResponse(
             request_id=self.request.request_id,
             choices=[whole.choice(index) for index, whole in sorted(choices.items())],
             prompt_logprobs=about_prompt,
@@ -70,10 +70,10 @@ class GenerateReply:
         )
 
     def _chunk(self, choices: list[GenerateResponseChoice], **said: Any) -> GenerateChunk:
-        return GenerateChunk.model_construct(request_id=self.request.request_id, choices=choices, **said)
+        return GenerateChunk(request_id=self.request.request_id, choices=choices, **said)
 
     def _delta(self, output: Output) -> GenerateResponseChoice:
-        return GenerateResponseChoice.model_construct(
+        return GenerateResponseChoice(
             index=output.index,
             logprobs=chat_logprobs(output.logprobs, self.names) if output.logprobs else None,
             finish_reason=output.finish_reason,
@@ -96,9 +96,9 @@ class _Whole:
         self.finish_reason = delta.finish_reason
 
     def choice(self, index: int) -> GenerateResponseChoice:
-        return GenerateResponseChoice.model_construct(
+        return GenerateResponseChoice(
             index=index,
-            logprobs=ChatCompletionLogProbs.model_construct(content=self.logprobs) if self.logprobs else None,
+            logprobs=ChatCompletionLogProbs(content=self.logprobs) if self.logprobs else None,
             finish_reason=self.finish_reason,
             token_ids=self.token_ids,
         )

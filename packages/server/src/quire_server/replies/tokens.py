@@ -47,16 +47,16 @@ class TokenNames:
 def chat_logprobs(tokens: Iterable[TokenLogprobs], names: TokenNames) -> ChatCompletionLogProbs:
     """The drawn tokens in the chat dialect: each with its bytes and the likeliest ones beside it, best first."""
     content = [
-        ChatCompletionLogProbsContent.model_construct(
+        ChatCompletionLogProbsContent(
             **_chat_entry(token.token_id, token.logprob, names),
             top_logprobs=[
-                ChatCompletionLogProb.model_construct(**_chat_entry(token_id, logprob, names))
+                ChatCompletionLogProb(**_chat_entry(token_id, logprob, names))
                 for token_id, logprob in zip(token.top_ids, token.top_logprobs, strict=True)
             ],
         )
         for token in tokens
     ]
-    return ChatCompletionLogProbs.model_construct(content=content)
+    return ChatCompletionLogProbs(content=content)
 
 
 def prompt_logprobs(tokens: Iterable[TokenLogprobs | None], names: TokenNames) -> list[dict[int, Logprob] | None]:
@@ -79,7 +79,7 @@ class CompletionTokens:
         for token_id in token_ids:
             offsets.append(self.offset)
             self._pass(token_id)
-        return CompletionLogProbs.model_construct(
+        return CompletionLogProbs(
             text_offset=offsets,
             token_logprobs=[None if token is None else max(token.logprob, LOWEST) for token in tokens],
             tokens=[self.names.name(token_id) for token_id in token_ids],

@@ -28,8 +28,8 @@ class UsageCount:
         """The count so far."""
         details = None
         if self.cached is not None:
-            details = PromptTokenUsageInfo.model_construct(cached_tokens=sum(self.cached.values()))
-        return UsageInfo.model_construct(
+            details = PromptTokenUsageInfo(cached_tokens=sum(self.cached.values()))
+        return UsageInfo(
             prompt_tokens=self.prompt_tokens,
             total_tokens=self.prompt_tokens + self.completion_tokens,
             completion_tokens=self.completion_tokens,

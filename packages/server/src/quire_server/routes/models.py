@@ -6,7 +6,6 @@ from fastapi import APIRouter
 
 from quire_protocol import ModelCard, ModelList, ModelPermission
 from quire_server.dependencies import Serving, ServingDep
-from quire_server.errors import ModelNotFound
 from quire_server.routes.documented import REFUSED
 
 router = APIRouter(tags=["models"])
@@ -24,7 +23,7 @@ async def show_model(model: str, serving: ServingDep) -> ModelCard:
     for card in cards(serving):
         if card.id == model:
             return card
-    raise ModelNotFound(f"The model {model!r} is not served here; there is {', '.join(serving.names)}.", param="model")
+    raise serving.not_served(model)
 
 
 def cards(serving: Serving) -> list[ModelCard]:

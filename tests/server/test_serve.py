@@ -1,0 +1,99 @@
+"""What `quire serve` looks at before it loads anything, and what it says."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quire_engine.errors import ConfigError
+from quire_server.report import addressed, curl
+from quire_server.serve import bind, check_files, url
+from quire_server.settings import ServerSettings
+
+
+def settings(**fields: Any) -> ServerSettings:
+    return ServerSettings(**{"api_key": (), "port": 0} | fields)
+
+
+def refusal(**fields: Any) -> str:
+    with pytest.raises(ConfigError) as error:
+        check_files(settings(**fields))
+    return str(error.value)
+
+
+def test_a_template_is_its_text_or_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "template.jinja"
+    file.write_text("{{ messages }}")
+    assert settings(chat_template=str(file)).read_chat_template() == "{{ messages }}"
+    assert settings(chat_template="{% if x %}").read_chat_template() == "{% if x %}"
+    assert settings().read_chat_template() is None
+
+
+def test_files_that_cannot_be_used_are_told_by_their_flag(tmp_path: Path) -> None:
+    missing, wrong = str(tmp_path / "missing"), tmp_path / "wrong.pem"
+    wrong.write_text("no key")
+    assert refusal(chat_template=missing).startswith(f"--chat-template {missing} is neither")
+    assert refusal(ssl_keyfile=missing) == "TLS needs both files: give --ssl-keyfile and --ssl-certfile."
+    for file in (missing, str(wrong)):
+        assert refusal(ssl_keyfile=file, ssl_certfile=file).startswith(
+            "--ssl-certfile and --ssl-keyfile cannot be used: "
+        )
+
+
+def test_a_free_port_is_found_and_told() -> None:
+    with bind(settings()) as listener:
+        port = listener.getsockname()[1]
+        assert port > 0
+        assert url(settings(), listener) == f"http://127.0.0.1:{port}"
+        assert url(settings(root_path="/llm", ssl_keyfile="x"), listener) == f"https://127.0.0.1:{port}/llm"
+
+
+def test_an_address_of_another_machine_cannot_be_listened_on() -> None:
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.1 port 0 cannot be listened on: "):
+        bind(settings(host="192.0.2.1"))
+
+
+def test_a_socket_left_behind_is_replaced_but_no_other_file(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    bind(settings(uds=str(path))).close()
+    path.unlink()
+    path.write_text("precious")
+    with pytest.raises(ConfigError, match=f"--uds {path} cannot be listened on: "):
+        bind(settings(uds=str(path)))
+    assert path.read_text() == "precious"
+
+
+def test_what_is_open_to_everybody_is_said() -> None:
+    def notes(**fields: Any) -> list[str]:
+        told = addressed("http://here", ("m",), settings(**fields))
+        return [text for label, text in told if label == "note"]
+
+    assert notes() == []
+    assert "--api-key" in notes(host="0.0.0.0")[0]
+    assert notes(host="0.0.0.0", api_key=("k",)) == []
+
+
+def test_what_is_taken_for_compatibility_is_said() -> None:
+    told = dict.fromkeys(("enable_auto_tool_choice", "tool_call_parser", "reasoning_parser"), True)
+    fields = {name: True if name.startswith("enable") else "x" for name in told}
+    notes = [text for label, text in addressed("http://here", ("m",), settings(**fields)) if label == "note"]
+    assert [note.split()[0] for note in notes] == [
+        "--enable-auto-tool-choice",
+        "--tool-call-parser",
+        "--reasoning-parser",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("fields", "part"),
+    [
+        ({}, "curl http://here/v1/chat/completions "),
+        ({"uds": "/run/quire"}, "curl --unix-socket /run/quire http://localhost/v1/chat/completions "),
+        ({"api_key": ("k",)}, '"Authorization: Bearer $QUIRE_API_KEY"'),
+    ],
+)
+def test_a_first_request_can_be_copied(fields: dict[str, Any], part: str) -> None:
+    assert part in curl("http://here", settings(**fields))
