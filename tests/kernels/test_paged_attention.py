@@ -5,55 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.paged import Case, Problem, error
+from tests.support.paged import CASES, LIMITS, MIX, Case, Problem, error
 from torch.nn.functional import scaled_dot_product_attention
 
 from quire_kernels import DeviceError, DtypeError, ShapeError, paged_attention
 from quire_kernels._select import INTERPRETED, OVERRIDE
 
 BODY = "triton" if INTERPRETED else "cpu"  # test_interpreter.py runs this file once more, interpreted
-LIMITS = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 6e-3}
-MIX = ((1, 70), (6, 6), (0, 0), (5, 21), (1, 1))
-CASES = {
-    "single tokens": Case(((1, 1), (1, 7), (1, 8), (1, 33))),
-    "whole prompts": Case(((9, 9), (17, 17))),
-    "chunks": Case(((5, 20), (8, 40))),
-    "a wild mix": Case(MIX),
-    "many tiles": Case(((150, 170), (70, 70))),
-    "lengths far apart": Case(((1, 400), (1, 1), (1, 2))),
-    "empty spans": Case(((0, 0), (0, 13), (1, 4), (0, 5))),
-    "queries before the first key": Case(((3, 0), (5, 2), (2, 9)), sinks=True),
-    "padding rows": Case(MIX, surplus=5),
-    "nothing but padding": Case((), surplus=3),
-    "no queries": Case(((0, 3),)),
-    "window of one": Case(MIX, window=1),
-    "window inside a block": Case(MIX, window=5),
-    "window over blocks": Case(((1, 70), (30, 60), (12, 12)), window=21),
-    "window wider than all": Case(MIX, window=1000),
-    "window on many tiles": Case(((150, 230),), window=40),
-    "softcap": Case(MIX, softcap=1.5),
-    "sinks": Case(MIX, sinks=True),
-    "all features": Case(MIX, window=9, softcap=2.0, sinks=True, surplus=2, size=80, v_size=48),
-    "one key head": Case(MIX, heads=6, kv_heads=1),
-    "as many key heads": Case(MIX, heads=3, kv_heads=3),
-    "three queries a key": Case(MIX, heads=6, kv_heads=2),
-    "twenty queries a key": Case(MIX, heads=20, kv_heads=1, sinks=True),
-    "size 64": Case(MIX, size=64),
-    "size 96": Case(MIX, size=96),
-    "size 112": Case(MIX, size=112),
-    "size 128": Case(MIX, size=128),
-    "size 256": Case(MIX, size=256, scale=0.0625),
-    "values smaller than keys": Case(MIX, size=192, v_size=128),
-    "values larger than keys": Case(MIX, size=32, v_size=64),
-    "blocks of 24": Case(MIX, block=24),
-    "blocks of 64": Case(MIX, block=64),
-    "blocks of 256": Case(MIX, block=256),
-}
-CASES |= {
-    f"{name}, {str(dtype).removeprefix('torch.')}": replace(CASES[name], dtype=dtype)
-    for name in ("single tokens", "many tiles", "all features", "as many key heads")
-    for dtype in (torch.float16, torch.bfloat16)
-}
 
 
 @pytest.fixture(autouse=True, scope="module")
