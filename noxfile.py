@@ -15,11 +15,17 @@ from pathlib import Path
 
 import nox
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 ROOT = Path(__file__).parent
 PACKAGES = ("protocol", "kernels", "engine", "server")  # in the order of the arrows: each may depend on earlier ones
-SIBLINGS = {"protocol": (), "kernels": (), "engine": ("protocol", "kernels"), "server": ("protocol", "kernels", "engine")}
+SIBLINGS = {
+    "protocol": (),
+    "kernels": (),
+    "engine": ("protocol", "kernels"),
+    "server": ("protocol", "kernels", "engine"),
+}
 EXTRAS = {"kernels": "[triton]"}  # on a CPU triton is an extra; the tests run its interpreter
 SUITES = {
     "protocol": ("tests/protocol",),
@@ -115,35 +121,36 @@ def floors(session: nox.Session, package: str) -> None:
     session.install(*GROUPS["build"])
     if package != "protocol":
         session.install(*GROUPS["torch"])
-    direct = {requirement.split("~")[0] for requirement in PROJECTS[package]["project"].get("dependencies", ())}
-    olds = [oldest_release(session, package, name) for name in SIBLINGS[package] if f"quire-{name}" in direct]
+    olds = [oldest_release(session, package, name) for name in SIBLINGS[package]]
     session.install(*olds, f"./packages/{package}{EXTRAS.get(package, '')}", *GROUPS["test"])
     if package != "kernels":
         session.install(floor_of("protocol", "pydantic"))
     session.run("pytest", *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
-def requirement_of(package: str, name: str) -> Requirement:
-    """What the package's pyproject asks of `name`."""
-    wanted = map(Requirement, PROJECTS[package]["project"]["dependencies"])
-    return next(requirement for requirement in wanted if requirement.name == name)
+def admitted(package: str, name: str) -> SpecifierSet:
+    """Versions of `name` that the package's pyproject admits; any, where it asks for none itself."""
+    wanted = map(Requirement, PROJECTS[package]["project"].get("dependencies", ()))
+    return next((requirement.specifier for requirement in wanted if requirement.name == name), SpecifierSet())
 
 
 def floor_of(package: str, name: str) -> str:
     """`name==X`, X being the lowest version that the package's own range admits."""
-    lowest = min(Version(each.version) for each in requirement_of(package, name).specifier if each.operator == ">=")
+    lowest = min(Version(each.version) for each in admitted(package, name) if each.operator == ">=")
     return f"{name}=={lowest}"
 
 
 def oldest_release(session: nox.Session, package: str, sibling: str) -> str:
-    """A folder with the sibling as of its oldest tag that the package's range admits; the tree itself before any tag."""
+    """A folder with the sibling as of the oldest tag that the package admits; before any tag, the tree itself."""
     prefix = f"quire-{sibling}-v"
     tags = str(session.run("git", "tag", "--list", f"{prefix}*", external=True, silent=True, log=False)).split()
-    admitted = requirement_of(package, f"quire-{sibling}").specifier
+    wanted = admitted(package, f"quire-{sibling}")
     versions = sorted(Version(tag.removeprefix(prefix)) for tag in tags)
-    version = next((each for each in versions if each in admitted), None)
+    version = next((each for each in versions if each in wanted), None)
     if version is None:
-        session.log(f"quire-{sibling} has no release in the range of quire-{package} yet: its working tree is the floor")
+        session.log(
+            f"quire-{sibling} has no release in the range of quire-{package} yet: its working tree is the floor"
+        )
         return f"./packages/{sibling}{EXTRAS.get(sibling, '')}"
     home = Path(session.create_tmp()) / f"{prefix}{version}"
     archive = home.with_suffix(".tar")
@@ -155,7 +162,7 @@ def oldest_release(session: nox.Session, package: str, sibling: str) -> str:
 
 @nox.session
 def conformance(session: nox.Session) -> None:
-    """Ask a real server the recorded requests: `nox -s conformance -- FOLDER` (cases.json, oracle.json, checkpoint/)."""
+    """Ask a real server the recorded requests of the corpus in FOLDER: `nox -s conformance -- FOLDER [-v]`."""
     install(session, *PACKAGES, groups=())
     session.run("python", "tools/conformance.py", *session.posargs)
 
@@ -187,8 +194,12 @@ def release(session: nox.Session) -> None:
     version = about.split('__version__ = "')[1].split('"')[0]
     tag = f"quire-{name}-v{version}"
     if f"## {version}\n" not in (ROOT / f"packages/{name}/CHANGELOG.md").read_text():
-        session.error(f"packages/{name}/CHANGELOG.md has no section headed '## {version}': write it, without (unreleased)")
+        session.error(
+            f"packages/{name}/CHANGELOG.md has no section headed '## {version}': write it, without (unreleased)"
+        )
     if session.run("git", "tag", "--list", tag, external=True, silent=True, log=False):
         session.error(f"{tag} exists already: raise the version in __about__.py")
     session.run("python", "-m", "build", "--no-isolation", "--outdir", "dist", f"packages/{name}")
-    session.log(f"Ready. Tag it with: git tag -a {tag} -m 'quire-{name} {version}'; then upload dist/quire_{name}-{version}*")
+    session.log(
+        f"Ready. Tag it with: git tag -a {tag} -m 'quire-{name} {version}'; then upload dist/quire_{name}-{version}*"
+    )

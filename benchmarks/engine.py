@@ -1,6 +1,6 @@
 """Prefill and decode tokens per second over the batch, beside transformers' generate in the same run.
 
-usage: python benchmarks/engine.py [--batches 1 8 32] [--prompt 128] [--output 64] [--rounds 3] [--threads 2] [--json FILE]
+usage: python benchmarks/engine.py [--batches 1 8 32] [--prompt 128] [--output 64] [--rounds 3] [--threads 2]
 
 The checkpoint has the shape of Qwen3-0.6B with a vocabulary of 8,192 and random bfloat16 weights. Rounds alternate ours
 and the peer's; medians are printed. Prefill is the time to the first token of the whole batch, decode what follows.
@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 
 import torch
+from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+
 from quire_engine import EngineConfig
 from quire_engine.engine import Engine
 from quire_engine.sequence import Submission
 from quire_protocol import GenerateRequest, SamplingParams
 from results import machine, table, write
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 SHAPE = {
     "vocab_size": 8192,

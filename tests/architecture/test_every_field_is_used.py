@@ -6,10 +6,10 @@ The list of fields not honoured yet is quire_server.refusals.REFUSALS: it may on
 import ast
 
 import pytest
+from tests.architecture.source import modules
+
 import quire_protocol
 from quire_server.refusals import ACCEPTED, REFUSALS
-
-from tests.architecture.source import modules
 
 REQUESTS = (
     "ChatCompletionRequest",
@@ -19,7 +19,13 @@ REQUESTS = (
     "TokenizeChatRequest",
     "DetokenizeRequest",
 )
-HOLDERS = ("quire_engine", "quire_server", "quire_protocol.chat", "quire_protocol.completions", "quire_protocol.generate")
+HOLDERS = (
+    "quire_engine",
+    "quire_server",
+    "quire_protocol.chat",
+    "quire_protocol.completions",
+    "quire_protocol.generate",
+)
 
 
 def read_names() -> set[str]:

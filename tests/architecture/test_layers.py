@@ -6,7 +6,6 @@ import sys
 import tomllib
 
 import pytest
-
 from tests.architecture.source import ROOT, imports, modules
 
 RULES = tomllib.loads((ROOT / "tests/architecture/layers.toml").read_text())

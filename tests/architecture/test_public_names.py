@@ -5,7 +5,6 @@ import inspect
 import re
 
 import pytest
-
 from tests.architecture.source import PACKAGES
 
 

@@ -4,7 +4,6 @@ import ast
 import re
 
 import pytest
-
 from tests.architecture.source import ROOT, modules
 
 STOPS = re.findall(r"`(quire_\w+)/([\w/]+)\.py · ([\w.]+)`", (ROOT / "docs/reading-path.md").read_text())
