@@ -83,6 +83,14 @@ def test_a_request_keeps_the_id_that_its_header_brings(api: Api) -> None:
     assert (unnamed.headers["x-request-id"], unnamed.json()["id"]) == ("from-body", "cmpl-from-body")
 
 
+@pytest.mark.parametrize("given", ["duck 🦆", "a\r\nX-Evil: 1", ""])
+def test_an_id_that_no_header_may_hold_stays_in_the_body(api: Api, given: str) -> None:
+    answer = api.request("POST", "/v1/completions", json={"prompt": "x", "max_tokens": 1, "request_id": given})
+    assert answer.json()["id"] == f"cmpl-{given}"
+    assert "x-evil" not in answer.headers
+    assert len(answer.headers["x-request-id"]) == 32
+
+
 def test_a_request_without_an_id_gets_one(api: Api) -> None:
     first, second = (api.get("/health").headers["x-request-id"] for _ in range(2))
     assert first != second

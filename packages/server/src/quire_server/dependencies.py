@@ -31,6 +31,7 @@ from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
 from quire_server.__about__ import __version__
 from quire_server.errors import ModelNotFound
+from quire_server.middleware import REQUEST_ID
 from quire_server.refusals import refuse_fields_not_built
 from quire_server.replies.heading import Heading
 from quire_server.settings import ServerSettings
@@ -135,10 +136,12 @@ ServingDep = Annotated[Serving, Depends(serving)]
 
 
 def request_id(http: Request, body_id: str) -> str:
-    """The id of a request: its X-Request-Id header's, else its body's, which the answer's header then carries."""
-    if not http.state.request_id_given:
+    """The id of a request: its X-Request-Id header's, else its body's, which the answer's header then carries too."""
+    if http.state.request_id_given:
+        return str(http.state.request_id)
+    if REQUEST_ID.fullmatch(body_id):  # a body may hold what no header may: line ends, for one
         http.state.request_id = body_id
-    return str(http.state.request_id)
+    return body_id
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
