@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -41,9 +43,16 @@ class KVCache:
         """Zeroed: a row nobody wrote must still be a number, for kernels that read it and mask it afterwards."""
 
         def zeros(heads: int, size: int) -> Tensor:
-            return torch.zeros(blocks, block_size, heads, size, dtype=dtype, device=device)
+            return _zeros((blocks, block_size, heads, size), dtype, device)
 
         return cls(
             keys=tuple(zeros(layer.heads, layer.key_size) for layer in layers),
             values=tuple(zeros(layer.heads, layer.value_size) for layer in layers),
         )
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros; on a CPU, pages of them that take no memory and no time before they are first written (numpy's calloc)."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -27,19 +28,21 @@ def load_model(
                 use_safetensors=True,
                 trust_remote_code=trust_remote_code,
                 local_files_only=True,
+                ignore_mismatched_sizes=True,  # so that they are reported like missing ones, and refused below
                 output_loading_info=True,
             )
-        except (ValueError, OSError, ImportError, RuntimeError) as error:
-            raise ModelNotSupported(f"{spec.architecture} cannot be loaded from {spec.path}: {error}") from error
-    model, info = cast(tuple[PreTrainedModel, dict[str, Any]], loaded)
+        except Exception as error:  # safetensors, transformers and a model's own code each have their own
+            reason = " ".join(str(error).split())
+            raise ModelNotSupported(f"{spec.architecture} cannot be loaded from {spec.path}: {reason}") from error
+    model, info = loaded
     _require_every_weight(spec, info)
-    return model.eval().requires_grad_(False).to(device)
+    return cast(PreTrainedModel, model.requires_grad_(False).to(device))
 
 
 def _require_every_weight(spec: ModelSpec, info: dict[str, Any]) -> None:
     """transformers makes up weights that a checkpoint lacks; an answer from made-up weights is a wrong answer."""
     for problem in ("missing_keys", "mismatched_keys"):
-        names = sorted(map(str, info[problem]))
+        names = sorted(name if isinstance(name, str) else str(name[0]) for name in info[problem])
         if names:
             raise ModelNotSupported(
                 f"{spec.path} does not hold all of {spec.architecture}: {len(names)} {problem.replace('_', ' ')}, "
@@ -51,7 +54,7 @@ def _require_every_weight(spec: ModelSpec, info: dict[str, Any]) -> None:
 def _quiet(progress: bool) -> Iterator[None]:
     """transformers' own bar when one is asked for; no advice meant for people who train."""
     verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity(transformers_logging.ERROR)
+    transformers_logging.set_verbosity(logging.ERROR)
     _show_bar(progress)
     try:
         yield

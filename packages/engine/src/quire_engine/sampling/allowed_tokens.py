@@ -17,7 +17,7 @@ class AllowedTokens:
         return params.allowed_token_ids is not None
 
     def __init__(self, rows: Rows) -> None:
-        self._rows = rows.index()
+        self._rows = rows.index
         self._allowed = rows.pairs(lambda params: params.allowed_token_ids or ())
 
     def apply(self, logits: Tensor, step: Step) -> None:

@@ -15,11 +15,14 @@ class BadWords:
     @staticmethod
     def wanted(params: SamplingParams) -> bool:
         """Whether words are named."""
-        return bool(params.bad_words_token_ids)
+        return any(params.bad_words_token_ids)
 
     def __init__(self, rows: Rows) -> None:
         words = [
-            (at, word) for at, sequence in enumerate(rows.sequences) for word in sequence.params.bad_words_token_ids
+            (at, word)
+            for at, sequence in enumerate(rows.sequences)
+            for word in sequence.params.bad_words_token_ids
+            if word
         ]
         longest = max(len(word) for _, word in words) - 1
 
@@ -31,7 +34,7 @@ class BadWords:
         self._prefix = tensor([[0] * (longest + 1 - len(word)) + list(word[:-1]) for _, word in words])  # [W, P]
         self._prefix_length = tensor([[len(word) - 1] for _, word in words])  # [W, 1]
         self._back = torch.arange(longest, 0, -1, device=rows.device)  # [P] how far each column lies from the end
-        self._target = (rows.index()[self._owner], tensor([word[-1] for _, word in words]))
+        self._target = (rows.index[self._owner], tensor([word[-1] for _, word in words]))
         self._prompt = tensor([[rows.sequences[at].prompt_length] for at, _ in words])  # [W, 1]
         self._history = History(rows)
 

@@ -22,11 +22,17 @@ class Rows:
     sequences: tuple[Sequence, ...]
     numbers: NDArray[np.int64]
     """[n] row of each sequence in the logits."""
+    index: Tensor
+    """The same on the device."""
     total: int
     """Rows of the logits."""
     vocab_size: int
     eos_token_ids: tuple[int, ...]
-    device: torch.device
+
+    @property
+    def device(self) -> torch.device:
+        """Where the logits are."""
+        return self.index.device
 
     @property
     def are_all(self) -> bool:
@@ -36,10 +42,6 @@ class Rows:
     def column(self, value: Callable[[SamplingParams], float], dtype: torch.dtype = torch.float32) -> Tensor:
         """[n, 1]: one value of each sequence's parameters."""
         return torch.tensor([[value(sequence.params)] for sequence in self.sequences], dtype=dtype, device=self.device)
-
-    def index(self) -> Tensor:
-        """[n] `numbers` on the device."""
-        return torch.from_numpy(self.numbers).to(self.device)
 
     def pairs(self, ids: Callable[[SamplingParams], Iterable[int]]) -> tuple[Tensor, Tensor]:
         """([m], [m]): row and token id of every token that each sequence's parameters name."""
@@ -81,7 +83,6 @@ class History:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._index = rows.index()
         self._table = torch.empty(0)
         self._lengths = np.zeros(0, dtype=np.int64)
 
@@ -89,16 +90,16 @@ class History:
         """Catch up with the sequences: ([n, L] tokens, 0 where a row is shorter; [n, 1] lengths)."""
         lengths = step.lengths[self._rows.numbers]
         if np.array_equal(lengths, self._lengths + 1) and lengths.max() <= self._table.shape[1]:
-            at = torch.from_numpy(self._lengths).to(self._index.device)[:, None]
-            self._table.scatter_(1, at, step.last_ids[self._index][:, None])
+            at = torch.from_numpy(self._lengths).to(self._rows.index.device)[:, None]
+            self._table.scatter_(1, at, step.last_ids[self._rows.index][:, None])
         elif not np.array_equal(lengths, self._lengths):
             self._table = self._write(lengths)
         self._lengths = lengths
-        return self._table[:, : int(lengths.max())], torch.from_numpy(lengths).to(self._index.device)[:, None]
+        return self._table[:, : int(lengths.max())], torch.from_numpy(lengths).to(self._rows.index.device)[:, None]
 
     def _write(self, lengths: NDArray[np.int64]) -> Tensor:
         """The whole table, with room to grow."""
         table = np.zeros((len(lengths), int(lengths.max()) * 5 // 4 + 64), dtype=np.int64)
         for row, sequence, length in zip(table, self._rows.sequences, lengths, strict=True):
             row[:length] = sequence.tokens[:length]
-        return torch.from_numpy(table).to(self._index.device)
+        return torch.from_numpy(table).to(self._rows.index.device)

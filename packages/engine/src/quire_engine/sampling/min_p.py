@@ -18,12 +18,11 @@ class MinP:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._index = rows.index()
         self._distance = rows.column(lambda params: params.min_p).log_()  # [n, 1]: in logits, a ratio is a distance
 
     def apply(self, logits: Tensor, step: Step) -> None:
         """Exclude what lies further below the largest logit."""
-        own = logits if self._rows.are_all else logits[self._index]
+        own = logits if self._rows.are_all else logits[self._rows.index]
         own.masked_fill_(own < own.amax(-1, keepdim=True) + self._distance, float("-inf"))
         if not self._rows.are_all:
-            logits[self._index] = own
+            logits[self._rows.index] = own

@@ -22,7 +22,7 @@ class Penalties:
         return params.repetition_penalty != 1 or params.presence_penalty != 0 or params.frequency_penalty != 0
 
     def __init__(self, rows: Rows) -> None:
-        self._rows = rows.index()[:, None]  # [n, 1]
+        self._rows = rows.index[:, None]  # [n, 1]
         self._repetition = rows.column(lambda params: params.repetition_penalty)  # [n, 1], as the next two
         self._presence = rows.column(lambda params: params.presence_penalty)
         self._frequency = rows.column(lambda params: params.frequency_penalty)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -39,22 +40,40 @@ TRANSFORMS: tuple[type[LogitsTransform], ...] = (
 )
 
 
-@dataclass(frozen=True, slots=True)
 class Columns:
     """What the parameters of one batch of sequences come to, on the device. Serves until the batch's members change."""
 
-    sequences: list[Sequence]
-    transforms: tuple[LogitsTransform, ...]
-    """Those that some row wants, in order."""
-    drawing: Rows | None
-    """Rows that draw; the others take their largest logit."""
-    seeds: NDArray[np.uint64]
-    """[n] of the rows that draw, as the next one."""
-    choices: NDArray[np.uint64]
-    scored: Rows | None
-    """Rows that ask for log-probabilities."""
-    scored_counts: tuple[int, ...]
-    """How many of the likeliest tokens each of those wants."""
+    def __init__(
+        self, sequences: list[Sequence], *, vocab_size: int, eos_token_ids: tuple[int, ...], device: torch.device
+    ) -> None:
+        def rows(wanted: Callable[[SamplingParams], bool]) -> Rows | None:
+            numbers = [row for row, sequence in enumerate(sequences) if wanted(sequence.params)]
+            if not numbers:
+                return None
+            own = tuple(sequences[row] for row in numbers)
+            index = torch.tensor(numbers, device=device)
+            return Rows(own, np.array(numbers), index, len(sequences), vocab_size, eos_token_ids)
+
+        asked = ((transform, rows(transform.wanted)) for transform in TRANSFORMS)
+        self.sequences = sequences
+        self.transforms: tuple[LogitsTransform, ...] = tuple(
+            transform(own) for transform, own in asked if own is not None
+        )
+        self.drawing = rows(lambda params: not params.greedy)
+        self.scored = rows(lambda params: params.logprobs is not None)
+        drawing = self.drawing.sequences if self.drawing else ()
+        self.seeds = _words([sequence.seed for sequence in drawing])  # [n] of the rows that draw, as the next one
+        self.choices = _words([sequence.index for sequence in drawing])
+        scored = self.scored.sequences if self.scored else ()
+        self.scored_counts = tuple(sequence.params.logprobs or 0 for sequence in scored)
+
+    def transform(self, logits: Tensor, step: Step) -> Tensor:
+        """Logits [R, V] as the rows' parameters want them, in float32; in place where they are that already."""
+        if self.transforms:
+            logits = logits.float()
+        for transform in self.transforms:
+            transform.apply(logits, step)
+        return logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,68 +106,36 @@ class Sampled:
 
 
 class Sampler:
-    """Transforms in order, then the largest logit or a draw, then scores for those who asked."""
+    """Transforms in order, then the largest logit or a draw, then scores for those who asked. Owns the columns."""
 
     def __init__(self, *, vocab_size: int, eos_token_ids: tuple[int, ...], device: torch.device) -> None:
-        self._vocab_size = vocab_size
-        self._eos_token_ids = eos_token_ids
-        self._device = device
-        self._columns = self._build([])
+        self._columns_of = partial(Columns, vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
+        self._columns = self._columns_of([])
 
     def sample(self, logits: Tensor, sequences: list[Sequence], step: Step) -> Sampled:
         """One token for each row: logits [R, V] of any float type, R sequences. May overwrite the logits."""
         if sequences != self._columns.sequences:  # compares identities: a sequence equals only itself
-            self._columns = self._build(sequences)
+            self._columns = self._columns_of(sequences)
         columns = self._columns
-        raw = None if columns.scored is None else logits[columns.scored.index()]
-        if columns.transforms:
-            logits = logits.float()
-            for transform in columns.transforms:
-                transform.apply(logits, step)
+        raw = None if columns.scored is None else logits[columns.scored.index]
+        logits = columns.transform(logits, step)
         tokens = logits.argmax(-1)  # a NaN counts as the largest
         best = logits.gather(1, tokens[:, None])[:, 0]
         if columns.drawing is not None:
-            tokens = self._draw(logits, tokens, columns, columns.drawing, step)
+            tokens = _draw(logits, tokens, columns, columns.drawing, step)
         scores = None
         if columns.scored is not None and raw is not None:
-            scores = score(raw, tokens[columns.scored.index()], columns.scored_counts)
+            scores = score(raw, tokens[columns.scored.index], columns.scored_counts)
         return Sampled(tokens, best, columns, scores)
 
-    def _draw(self, logits: Tensor, tokens: Tensor, columns: Columns, rows: Rows, step: Step) -> Tensor:
-        positions = step.lengths[rows.numbers].astype(np.uint64)
-        uniform = torch.from_numpy(uniforms(columns.seeds, columns.choices, positions)).to(self._device)
-        if rows.are_all:
-            return draw(logits.float(), uniform)
-        index = rows.index()
-        return tokens.index_copy(0, index, draw(logits[index].float(), uniform))
 
-    def _build(self, sequences: list[Sequence]) -> Columns:
-        transforms = ((transform, self._rows(transform.wanted, sequences)) for transform in TRANSFORMS)
-        drawing = self._rows(lambda params: not params.greedy, sequences)
-        scored = self._rows(lambda params: params.logprobs is not None, sequences)
-        return Columns(
-            sequences=sequences,
-            transforms=tuple(transform(rows) for transform, rows in transforms if rows is not None),
-            drawing=drawing,
-            seeds=_words([sequence.seed for sequence in drawing.sequences] if drawing else []),
-            choices=_words([sequence.index for sequence in drawing.sequences] if drawing else []),
-            scored=scored,
-            scored_counts=tuple(sequence.params.logprobs or 0 for sequence in scored.sequences) if scored else (),
-        )
-
-    def _rows(self, wanted: Callable[[SamplingParams], bool], sequences: Seq[Sequence]) -> Rows | None:
-        """The rows whose parameters want something; None if no row does."""
-        numbers = [row for row, sequence in enumerate(sequences) if wanted(sequence.params)]
-        if not numbers:
-            return None
-        return Rows(
-            sequences=tuple(sequences[row] for row in numbers),
-            numbers=np.array(numbers, dtype=np.int64),
-            total=len(sequences),
-            vocab_size=self._vocab_size,
-            eos_token_ids=self._eos_token_ids,
-            device=self._device,
-        )
+def _draw(logits: Tensor, tokens: Tensor, columns: Columns, rows: Rows, step: Step) -> Tensor:
+    """`tokens` [R] with those of the rows that draw put in."""
+    positions = step.lengths[rows.numbers].astype(np.uint64)
+    uniform = torch.from_numpy(uniforms(columns.seeds, columns.choices, positions)).to(logits.device)
+    if rows.are_all:
+        return draw(logits.float(), uniform)
+    return tokens.index_copy(0, rows.index, draw(logits[rows.index].float(), uniform))
 
 
 def _words(numbers: Seq[int]) -> NDArray[np.uint64]:

@@ -18,12 +18,11 @@ class Temperature:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._index = rows.index()
         self._temperature = rows.column(lambda params: params.temperature)  # [n, 1]
 
     def apply(self, logits: Tensor, step: Step) -> None:
         """Distances grow or shrink; the largest logit becomes 0."""
-        own = logits if self._rows.are_all else logits[self._index]
+        own = logits if self._rows.are_all else logits[self._rows.index]
         own.sub_(own.amax(-1, keepdim=True)).div_(self._temperature)
         if not self._rows.are_all:
-            logits[self._index] = own
+            logits[self._rows.index] = own

@@ -26,7 +26,6 @@ class TopKTopP:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._index = rows.index()
         size = rows.vocab_size
         self._limits_number = any(0 < sequence.params.top_k < size for sequence in rows.sequences)
         self._limits_mass = any(sequence.params.top_p < 1 for sequence in rows.sequences)
@@ -38,13 +37,13 @@ class TopKTopP:
 
     def apply(self, logits: Tensor, step: Step) -> None:
         """Exclude what is below each row's threshold."""
-        own = logits if self._rows.are_all else logits[self._index]
+        own = logits if self._rows.are_all else logits[self._rows.index]
         if self._limits_number:
             self._keep_number(own)
         if self._limits_mass:
             self._keep_mass(own)
         if not self._rows.are_all:
-            logits[self._index] = own
+            logits[self._rows.index] = own
 
     def _keep_number(self, own: Tensor) -> None:
         largest = own.topk(self._most).values  # [n, most]

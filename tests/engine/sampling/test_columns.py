@@ -1,0 +1,115 @@
+"""The transforms, all together and over growing sequences, against the plain meaning of the parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.plain_sampler import EXCLUDED, distribution, processed
+from torch import Tensor
+
+from quire_engine.sampling.base import Step
+from quire_engine.sampling.sampler import Columns
+from quire_engine.sequence import Sequence
+from quire_protocol import SamplingParams
+
+VOCAB = 24
+EOS = (3,)
+TOKENS = st.integers(0, VOCAB - 1)
+
+PARAMS = st.fixed_dictionaries(
+    {},
+    optional={
+        "temperature": st.sampled_from([0.0, 1e-3, 0.5, 1.0, 2.0]),
+        "top_k": st.sampled_from([-1, 0, 1, 3, 100]),
+        "top_p": st.sampled_from([0.05, 0.5, 0.9, 1.0]),
+        "min_p": st.sampled_from([0.0, 0.1, 0.7, 1.0]),
+        "repetition_penalty": st.sampled_from([0.5, 1.0, 1.8]),
+        "presence_penalty": st.sampled_from([-2.0, 0.0, 1.5]),
+        "frequency_penalty": st.sampled_from([-1.0, 0.0, 0.7]),
+        "logit_bias": st.dictionaries(TOKENS, st.sampled_from([-100.0, -1.5, 3.0]), max_size=4),
+        "allowed_token_ids": st.lists(TOKENS, min_size=6, max_size=12).map(tuple),
+        "bad_words_token_ids": st.lists(st.lists(TOKENS, min_size=1, max_size=3).map(tuple), max_size=3).map(tuple),
+        "stop_token_ids": st.lists(TOKENS, max_size=2).map(tuple),
+        "min_tokens": st.integers(0, 4),
+    },
+)
+
+
+def sequence(prompt: list[int], output: list[int], **params: Any) -> Sequence:
+    return Sequence(0, 0, prompt + output, len(prompt), SamplingParams(**params), seed=0)
+
+
+def columns_of(sequences: list[Sequence], vocab_size: int = VOCAB) -> Columns:
+    return Columns(sequences, vocab_size=vocab_size, eos_token_ids=EOS, device=torch.device("cpu"))
+
+
+def step_of(sequences: list[Sequence]) -> Step:
+    lengths = np.array([len(own.tokens) for own in sequences])
+    return Step(lengths, torch.tensor([own.tokens[-1] for own in sequences]))
+
+
+def probabilities(logits: Tensor, sequences: list[Sequence]) -> Tensor:
+    greedy = torch.tensor([[own.params.greedy] for own in sequences])
+    one_hot = torch.zeros_like(logits).scatter(1, logits.argmax(-1, keepdim=True), 1.0)
+    return torch.where(greedy, one_hot, logits.softmax(-1))
+
+
+ROWS = st.lists(
+    st.builds(
+        lambda prompt, output, params: sequence(prompt, output, **params),
+        st.lists(TOKENS, min_size=1, max_size=6),
+        st.lists(TOKENS, max_size=6),
+        PARAMS,
+    ),
+    min_size=1,
+    max_size=5,
+)
+DRAWN = st.lists(st.lists(TOKENS, min_size=5, max_size=5), min_size=1, max_size=3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(ROWS, DRAWN, st.integers(0, 2**32 - 1))
+def test_a_batch_that_grows_is_treated_row_by_row_as_the_parameters_mean(
+    sequences: list[Sequence], drawn: list[list[int]], seed: int
+) -> None:
+    columns = columns_of(sequences)
+    generator = torch.Generator().manual_seed(seed)
+    for tokens in drawn:
+        logits = 3 * torch.randn(len(sequences), VOCAB, generator=generator)
+        got = probabilities(columns.transform(logits.clone(), step_of(sequences)), sequences)
+        for row, own, result in zip(logits.tolist(), sequences, got.tolist(), strict=True):
+            if max(processed(row, own, EOS)) > EXCLUDED:
+                assert result == pytest.approx(distribution(row, own, EOS), abs=2e-5)
+        for own, token in zip(sequences, tokens, strict=False):
+            own.tokens.append(token)
+
+
+def test_rows_that_ask_for_nothing_cost_nothing() -> None:
+    assert columns_of([sequence([1], [], temperature=0), sequence([2], [], temperature=1)]).transforms == ()
+
+
+def test_top_p_looks_further_than_its_first_look_where_it_must() -> None:
+    size = 5000
+    own = sequence([1], [], top_p=0.9)
+    logits = torch.linspace(0, 1e-3, size).repeat(1, 1)
+    left = columns_of([own], size).transform(logits, step_of([own])).isfinite().sum().item()
+    assert left == pytest.approx(0.9 * size, abs=2)
+
+
+def test_equal_logits_stay_or_go_together() -> None:
+    logits = torch.tensor([[2.0, 1.0, 1.0, 1.0, 0.0]])
+    for params in ({"top_k": 2}, {"top_p": 0.6}):
+        own = sequence([1], [], **params)
+        left = columns_of([own], 5).transform(logits.clone(), step_of([own])).isfinite()
+        assert left.tolist() == [[True, True, True, True, False]]
+
+
+def test_a_tiny_temperature_is_no_overflow() -> None:
+    own = sequence([1], [], temperature=1e-30)
+    logits = columns_of([own], 3).transform(torch.tensor([[30.0, 29.0, -50.0]]), step_of([own]))
+    assert logits.softmax(-1).tolist() == [[1.0, 0.0, 0.0]]
