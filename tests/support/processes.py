@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-QUIRE = (sys.executable, "-W", "error", "-m", "quire_server")
+QUIRE = (sys.executable, "-m", "quire_server")
 START = 120.0
 """Seconds that a server may take to be ready."""
 END = 60.0

@@ -6,7 +6,6 @@ import time
 import warnings
 
 from fastapi import FastAPI
-from pydantic.warnings import UnsupportedFieldAttributeWarning
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -56,7 +55,7 @@ def build_schemas(app: FastAPI) -> None:
     """Build every schema now, rather than while the first request waits."""
     with warnings.catch_warnings():
         # FastAPI gives each body an alias, which pydantic finds without effect where the body is a union.
-        warnings.simplefilter("ignore", UnsupportedFieldAttributeWarning)
+        warnings.filterwarnings("ignore", message="The 'alias' attribute")
         app.openapi()
 
 
