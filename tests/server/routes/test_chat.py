@@ -7,7 +7,7 @@ from tests.support.served import Api, Served
 
 PATH = "/v1/chat/completions"
 HELLO = [{"role": "user", "content": "Tell me something."}]
-GREEDY = {"messages": HELLO, "temperature": 0, "max_tokens": 8}
+GREEDY: dict[str, Any] = {"messages": HELLO, "temperature": 0, "max_tokens": 8, "ignore_eos": True}
 
 
 def text(events: list[dict[str, Any]], index: int = 0) -> str:

@@ -4,7 +4,7 @@ import pytest
 from tests.support.served import Api, served
 
 PATH = "/inference/v1/generate"
-PARAMS = {"max_tokens": 4, "temperature": 0}
+PARAMS = {"max_tokens": 4, "temperature": 0, "ignore_eos": True}
 
 
 def test_ids_in_give_ids_out(api: Api) -> None:
