@@ -41,7 +41,7 @@ def tokens(outputs: list[Output], index: int = 0) -> list[int]:
 
 
 async def until(engine: AsyncEngine, reached: Any) -> Stats:
-    """Let the loop run until the engine stands as wanted."""
+    """Let the loop run until the engine's counters stand as wanted."""
     while not reached(engine.stats):
         await asyncio.sleep(0)
     return engine.stats
@@ -111,8 +111,8 @@ def test_a_request_that_cannot_be_served_is_refused_before_it_has_outputs() -> N
 
 def test_closing_the_outputs_aborts_the_request_and_ends_the_iteration() -> None:
     async def scenario() -> None:
-        async with engine_in_a_thread() as engine:
-            outputs = await engine.submit(generate_request([1], n=2, temperature=1, max_tokens=200))
+        async with engine_in_a_thread("load_endless") as engine:
+            outputs = await engine.submit(generate_request([1], n=2, temperature=1, max_tokens=None))
             await anext(outputs)
             await outputs.aclose()
             assert await collect(outputs) == []
@@ -125,8 +125,8 @@ def test_closing_the_outputs_aborts_the_request_and_ends_the_iteration() -> None
 
 def test_leaving_the_context_aborts_what_is_unfinished() -> None:
     async def scenario() -> None:
-        async with engine_in_a_thread() as engine:
-            async with await engine.submit(generate_request([1], max_tokens=200)) as outputs:
+        async with engine_in_a_thread("load_endless") as engine:
+            async with await engine.submit(generate_request([1], max_tokens=None)) as outputs:
                 await anext(outputs)
             assert (await until(engine, lambda stats: stats.finished)).finished == {"abort": 1}
 
@@ -135,10 +135,10 @@ def test_leaving_the_context_aborts_what_is_unfinished() -> None:
 
 def test_cancelling_the_reader_aborts_the_request() -> None:
     async def scenario() -> None:
-        async with engine_in_a_thread() as engine:
-            outputs = await engine.submit(generate_request([1], max_tokens=200))
+        async with engine_in_a_thread("load_endless") as engine:
+            outputs = await engine.submit(generate_request([1], max_tokens=None))
             reader = asyncio.create_task(collect(outputs))
-            await until(engine, lambda stats: stats.running)
+            await until(engine, lambda stats: stats.generation_tokens)
             reader.cancel()
             await asyncio.wait((reader,))
             assert reader.cancelled()
@@ -203,8 +203,8 @@ def test_an_engine_that_dies_wakes_everyone_and_takes_no_more() -> None:
 
 def test_closing_the_engine_wakes_everyone() -> None:
     async def scenario() -> None:
-        async with engine_in_a_thread() as engine:
-            outputs = await engine.submit(generate_request([1], max_tokens=200))
+        async with engine_in_a_thread("load_endless") as engine:
+            outputs = await engine.submit(generate_request([1], max_tokens=None))
             assert engine.is_healthy
         with pytest.raises(EngineStopped, match="closed"):
             await collect(outputs)
@@ -244,10 +244,10 @@ def test_the_text_is_that_of_the_tokens(tmp_path: Path) -> None:
 def test_a_stop_string_ends_the_choice_in_the_engine_too(tmp_path: Path) -> None:
     async def scenario() -> tuple[list[Output], Stats]:
         config = {"skip_tokenizer_init": False, "tokenizer": write_letters(tmp_path)}
-        async with engine_in_a_thread("load_counting", **config) as engine:
+        async with engine_in_a_thread("load_endless", **config) as engine:
             assert engine.tokenizer is not None
             prompt = engine.tokenizer.encode("a")
-            outputs = await collect(await engine.submit(generate_request(prompt, max_tokens=200, stop="fg")))
+            outputs = await collect(await engine.submit(generate_request(prompt, max_tokens=None, stop="fg")))
             return outputs, await until(engine, lambda stats: stats.finished)
 
     outputs, stats = run(scenario())
@@ -259,8 +259,8 @@ def test_a_stop_string_ends_the_choice_in_the_engine_too(tmp_path: Path) -> None
 def test_a_stop_string_is_found_also_while_nobody_reads(tmp_path: Path) -> None:
     async def scenario() -> Stats:
         config = {"skip_tokenizer_init": False, "tokenizer": write_letters(tmp_path)}
-        async with engine_in_a_thread("load_counting", **config) as engine:
-            await engine.submit(generate_request([1], max_tokens=200, stop="fg"))
+        async with engine_in_a_thread("load_endless", **config) as engine:
+            await engine.submit(generate_request([1], max_tokens=None, stop="fg"))
             return await until(engine, lambda stats: stats.finished)
 
     assert run(scenario()).finished == {"abort": 1}

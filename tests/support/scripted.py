@@ -173,6 +173,11 @@ def load_counting(config: EngineConfig, *, progress: bool = False) -> Engine:
     return scripted_engine(count_up)
 
 
+def load_endless(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine with room for answers that no test waits for."""
+    return scripted_engine(count_up, max_model_len=200_000, num_blocks=16_384, block_size=16)
+
+
 def load_failing(config: EngineConfig, *, progress: bool = False) -> Engine:
     """An engine whose third step fails."""
     return scripted_engine(failing_steps=[3])

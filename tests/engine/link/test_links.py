@@ -113,8 +113,8 @@ def test_each_step_is_one_report_and_says_how_the_engine_stands(start: Starter) 
 @each_link
 def test_an_abort_is_heard_and_what_is_left_is_free(start: Starter) -> None:
     async def scenario() -> None:
-        link = await start()
-        link.send(Add(submission(0, [1, 2, 3], max_tokens=200)))
+        link = await start("load_endless")
+        link.send(Add(submission(0, [1, 2, 3], max_tokens=None)))
         await link.receive()
         link.send(Abort(0))
         while (report := await link.receive()).stats.running:
@@ -154,8 +154,8 @@ def test_an_engine_that_ends_by_itself_says_why(start: Starter) -> None:
 @each_link
 def test_closing_while_requests_are_answered_ends_the_engine(start: Starter) -> None:
     async def scenario() -> None:
-        link = await start()
-        link.send(Add(submission(0, [1, 2, 3], max_tokens=200)))
+        link = await start("load_endless")
+        link.send(Add(submission(0, [1, 2, 3], max_tokens=None)))
         await link.receive()
         await link.close()
         with pytest.raises(EngineStopped):
