@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 ABSENT = {
     "protocol": ("torch", "transformers", "fastapi", "quire_kernels", "quire_engine", "quire_server"),
@@ -24,7 +25,7 @@ def main(name: str) -> None:
     for public in package.__all__:
         getattr(package, public)
     if name == "server":
-        subprocess.run(["quire", "--help"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([Path(sys.executable).with_name("quire"), "--help"], check=True, stdout=subprocess.DEVNULL)
     print(f"quire-{name} {importlib.metadata.version(f'quire-{name}')}: {len(package.__all__)} public names, alone")
 
 
