@@ -16,7 +16,7 @@ GIB = 1 << 30
 LAYERS = (LayerShape(heads=8, key_size=128, value_size=128),) * 28  # 112 KiB a token in bfloat16
 
 
-TRAINED = ContextLimit(4096, "max_position_embeddings of config.json")
+TRAINED = ContextLimit(4096, "max_position_embeddings of config.json", advertised=4096)
 
 
 def spec(context: ContextLimit | None = TRAINED) -> ModelSpec:
@@ -46,8 +46,15 @@ def test_the_model_s_limit_holds_and_is_explained() -> None:
         settle(max_model_len=5000)
 
 
+def test_a_context_shorter_than_promised_is_explained() -> None:
+    limit = ContextLimit(1024, "longrope changes the frequencies of all positions beyond it", advertised=8192)
+    decisions = settle(model=spec(limit))
+    assert decisions.max_model_len == 1024
+    assert decisions.notes[0] == f"max_model_len is 1024, not 8192: {limit.reason}"
+
+
 def test_a_model_that_states_no_context_gets_a_note() -> None:
-    decisions = decide(EngineConfig(), spec(context=None), cpu(), attention="paged", layers=LAYERS, parameters=10)
+    decisions = settle(model=spec(context=None))
     assert decisions.max_model_len == 2048
     assert "states no context length" in decisions.notes[0]
 

@@ -42,6 +42,7 @@ def generate(model: PreTrainedModel, prompt: list[int]) -> tuple[list[int], torc
     return out.sequences[0, len(prompt) :].tolist(), torch.cat(out.logits).log_softmax(-1)
 
 
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # GPT-BigCode up to 5.17
 @pytest.mark.parametrize("family", FAMILIES, ids=str)
 def test_the_schedule_never_changes_the_answer(checkpoints: Checkpoints, family: Family) -> None:
     model = own_model(checkpoints, family)

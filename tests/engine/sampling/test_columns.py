@@ -93,12 +93,19 @@ def test_rows_that_ask_for_nothing_cost_nothing() -> None:
     assert columns_of([sequence([1], [], temperature=0), sequence([2], [], temperature=1)]).transforms == ()
 
 
-def test_top_p_looks_further_than_its_first_look_where_it_must() -> None:
-    size = 5000
-    own = sequence([1], [], top_p=0.9)
-    logits = torch.linspace(0, 1e-3, size).repeat(1, 1)
-    left = columns_of([own], size).transform(logits, step_of([own])).isfinite().sum().item()
-    assert left == pytest.approx(0.9 * size, abs=2)
+@pytest.mark.parametrize("spread", [0.0, 1e-3, 0.3, 3.0, 50.0])
+@pytest.mark.parametrize("top_p", [0.01, 0.5, 0.9, 0.999])
+def test_a_nucleus_of_any_size_is_found(spread: float, top_p: float) -> None:
+    size = 2000
+    own = sequence([1], [], top_p=top_p, allowed_token_ids=tuple(range(0, size, 2)))
+    logits = spread * torch.randn(1, size, generator=torch.Generator().manual_seed(3))
+    got = columns_of([own], size).transform(logits.clone(), step_of([own]))
+    allowed = logits[0, ::2].double()
+    shares, order = allowed.softmax(-1).sort(descending=True)
+    stays = int((shares.cumsum(-1) - shares < top_p).sum())
+    least = allowed[order[stays - 1]]
+    assert got.isfinite().sum() == (allowed >= least).sum()
+    assert got[got.isfinite()].min() == least
 
 
 def test_equal_logits_stay_or_go_together() -> None:

@@ -82,6 +82,8 @@ def settle_context(config: EngineConfig, spec: ModelSpec, notes: list[str]) -> i
         raise ConfigError(
             f"max_model_len is {asked}, but the model's limit is {limit.tokens} tokens: {limit.reason}; ask for less"
         )
+    if asked is None and limit.tokens < limit.advertised:
+        notes.append(f"max_model_len is {limit.tokens}, not {limit.advertised}: {limit.reason}")
     return asked or limit.tokens
 
 

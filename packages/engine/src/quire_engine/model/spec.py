@@ -41,6 +41,8 @@ class ContextLimit:
     tokens: int
     reason: str
     """Reads on from "the model's limit is N tokens: "."""
+    advertised: int
+    """What the configuration promises; more than `tokens` where not all of it can be served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,27 +148,31 @@ def _context_limit(text: PreTrainedConfig) -> ContextLimit | None:
     a border, so that a prompt's keys would depend on how it was cut and who was packed beside it. Below the border they
     are constant; the border is therefore the limit. Chunked attention equals full attention within its first chunk.
     """
-    limits = list(_context_limits(text))
-    return min(limits, key=lambda limit: limit.tokens, default=None)
+    limits = dict(_context_limits(text))
+    if not limits:
+        return None
+    tokens = min(limits)
+    return ContextLimit(tokens, limits[tokens], advertised=max(limits))
 
 
-def _context_limits(text: PreTrainedConfig) -> Iterator[ContextLimit]:
+def _context_limits(text: PreTrainedConfig) -> Iterator[tuple[int, str]]:
+    """Every limit in tokens, and what sets it."""
     trained: int | None = getattr(text, "max_position_embeddings", None)
     ropes = list(_ropes(getattr(text, "rope_parameters", None) or {}))
     if trained is not None:
         # yarn's factor counts from the original length; some checkpoints leave max_position_embeddings at the original.
         stretched = [int(rope["original_max_position_embeddings"] * rope["factor"]) for rope in ropes if _is_yarn(rope)]
-        yield ContextLimit(max([trained, *stretched]), "max_position_embeddings of config.json")
+        yield max([trained, *stretched]), "max_position_embeddings of config.json"
     for rope in ropes:
         if rope.get("rope_type") == "longrope":
             original = rope.get("original_max_position_embeddings") or trained
             if original is not None:
-                yield ContextLimit(original, "longrope changes the frequencies of all positions beyond it")
+                yield original, "longrope changes the frequencies of all positions beyond it"
         elif rope.get("rope_type") == "dynamic" and trained is not None:
-            yield ContextLimit(trained, "dynamic NTK changes the frequencies of all positions beyond it")
+            yield trained, "dynamic NTK changes the frequencies of all positions beyond it"
     chunk: int | None = getattr(text, "attention_chunk_size", None)
     if chunk is not None and "chunked_attention" in (getattr(text, "layer_types", None) or ()):
-        yield ContextLimit(chunk, "attention in chunks is served within the first chunk only")
+        yield chunk, "attention in chunks is served within the first chunk only"
 
 
 def _ropes(parameters: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:

@@ -6,8 +6,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 Words = NDArray[np.uint64]
+
+BLOCK = 128
+"""Weights summed together before one of them is looked for."""
 
 # splitmix64 (Steele, Lea and Flood 2014): a counter's stride and the two multipliers of its finalizer.
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
@@ -23,18 +27,35 @@ def uniforms(seeds: Words, choices: Words, positions: Words) -> NDArray[np.float
     return ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
-def draw(logits: Tensor, uniform: Tensor) -> Tensor:
+def draw(logits: Tensor, best: Tensor, uniform: Tensor) -> Tensor:
     """Invert each row's cumulative distribution: logits [n, V] float32, uniform [n] float64 -> token ids [n].
 
-    In float64, where a sum over any vocabulary is exact enough that no token's share is lost. A row without a finite
-    largest logit gives a token that means nothing; the caller looks.
+    `best` [n] is each row's largest logit; where it is not finite, the token means nothing.
+
+    Weights are summed in blocks, the blocks in float64: over any vocabulary no token's share is lost, and only the one
+    block that is hit is walked token by token.
     """
-    weights = (logits - logits.amax(-1, keepdim=True)).double().exp_()
-    cumulative = weights.cumsum(-1)
-    total = cumulative[:, -1:]
-    # Strictly below the total, so that the first token whose cumulative weight exceeds it has weight itself.
-    at = torch.minimum(uniform[:, None] * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, at, right=True)[:, 0].clamp_(max=logits.shape[-1] - 1)
+    n, size = logits.shape
+    weights = logits - best[:, None]
+    if size % BLOCK:
+        weights = pad(weights, (0, -size % BLOCK), value=float("-inf"))
+    blocks = weights.exp_().view(n, -1, BLOCK)
+    in_block, rest = _find(blocks.sum(-1).double(), uniform)
+    block = blocks.gather(1, in_block[:, :, None].expand(n, 1, BLOCK))[:, 0].double()
+    in_row, _ = _find(block, rest)
+    return (in_block * BLOCK + in_row)[:, 0]
+
+
+def _find(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """([n, 1], [n]): the column of weights [n, m] in which each number from 0 to 1 falls, and where in it (0 to 1)."""
+    upper = weights.cumsum(-1)
+    total = upper[:, -1:]
+    # Strictly below the total, so that the first column that reaches beyond it has weight itself.
+    at = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
+    column = torch.searchsorted(upper, at, right=True).clamp_(max=weights.shape[-1] - 1)
+    weight = weights.gather(1, column)
+    inside = (at - (upper.gather(1, column) - weight)) / weight
+    return column, inside[:, 0].clamp(0, 1)
 
 
 def _mix(words: Words) -> Words:

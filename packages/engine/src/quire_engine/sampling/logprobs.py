@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from quire_engine.sampling.largest import largest
 from quire_engine.sequence import TokenLogprobs
 
 
@@ -42,13 +43,13 @@ def score(logits: Tensor, targets: Tensor, counts: Seq[int]) -> Scores:
     norm = logits.logsumexp(-1, keepdim=True)  # [n, 1]
     chosen = logits.gather(1, targets[:, None])  # [n, 1]
     wanted = logits.shape[-1] if -1 in counts else min(max(counts), logits.shape[-1])
-    top = logits.topk(wanted)
+    top, top_ids = largest(logits, wanted)
     return Scores(
         targets=targets,
         logprobs=(chosen - norm)[:, 0],
         ranks=(logits > chosen).sum(-1) + 1,
-        top_ids=top.indices,
-        top_logprobs=top.values - norm,
+        top_ids=top_ids,
+        top_logprobs=top - norm,
     )
 
 

@@ -69,11 +69,21 @@ class Columns:
 
     def transform(self, logits: Tensor, step: Step) -> Tensor:
         """Logits [R, V] as the rows' parameters want them, in float32; in place where they are that already."""
-        if self.transforms:
-            logits = logits.float()
+        logits = logits.float()
         for transform in self.transforms:
             transform.apply(logits, step)
         return logits
+
+    def choose(self, logits: Tensor, best: Tensor, step: Step) -> Tensor:
+        """[R] tokens: drawn for the rows that draw, the likeliest ones for the others. `best` [R]: largest logits."""
+        rows = self.drawing
+        if rows is None:
+            return logits.argmax(-1)
+        positions = step.lengths[rows.numbers].astype(np.uint64)
+        uniform = torch.from_numpy(uniforms(self.seeds, self.choices, positions)).to(logits.device)
+        if rows.are_all:
+            return draw(logits, best, uniform)
+        return logits.argmax(-1).index_copy_(0, rows.index, draw(logits[rows.index], best[rows.index], uniform))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +129,12 @@ class Sampler:
         columns = self._columns
         raw = None if columns.scored is None else logits[columns.scored.index]
         logits = columns.transform(logits, step)
-        tokens = logits.argmax(-1)  # a NaN counts as the largest
-        best = logits.gather(1, tokens[:, None])[:, 0]
-        if columns.drawing is not None:
-            tokens = _draw(logits, tokens, columns, columns.drawing, step)
+        best = logits.amax(-1)
+        tokens = columns.choose(logits, best, step)
         scores = None
         if columns.scored is not None and raw is not None:
             scores = score(raw, tokens[columns.scored.index], columns.scored_counts)
         return Sampled(tokens, best, columns, scores)
-
-
-def _draw(logits: Tensor, tokens: Tensor, columns: Columns, rows: Rows, step: Step) -> Tensor:
-    """`tokens` [R] with those of the rows that draw put in."""
-    positions = step.lengths[rows.numbers].astype(np.uint64)
-    uniform = torch.from_numpy(uniforms(columns.seeds, columns.choices, positions)).to(logits.device)
-    if rows.are_all:
-        return draw(logits.float(), uniform)
-    return tokens.index_copy(0, rows.index, draw(logits[rows.index].float(), uniform))
 
 
 def _words(numbers: Seq[int]) -> NDArray[np.uint64]:

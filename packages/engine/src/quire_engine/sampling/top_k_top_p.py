@@ -6,10 +6,14 @@ import torch
 from torch import Tensor
 
 from quire_engine.sampling.base import Rows, Step
+from quire_engine.sampling.largest import largest
 from quire_protocol import SamplingParams
 
-FIRST_LOOK = 256
-"""Largest logits looked at before a row has to show more; most nuclei are smaller, and a full sort is slow."""
+FIRST_LOOK = 64
+"""Largest logits looked at before anything is said of the others: most nuclei are smaller."""
+BUCKETS = 4096
+SPAN = 40.0
+"""Distance from the largest logit that the buckets cover; what lies further below has no share worth a bucket."""
 
 
 class TopKTopP:
@@ -46,21 +50,48 @@ class TopKTopP:
             logits[self._rows.index] = own
 
     def _keep_number(self, own: Tensor) -> None:
-        largest = own.topk(self._most).values  # [n, most]
-        threshold = largest.gather(1, (self._k - 1).clamp(max=self._most - 1))
+        best, _ = largest(own, self._most)  # [n, most]
+        threshold = best.gather(1, (self._k - 1).clamp(max=self._most - 1))
         is_off = self._k == own.shape[-1]
         own.masked_fill_((own < threshold) & ~is_off, float("-inf"))
 
     def _keep_mass(self, own: Tensor) -> None:
         """A token stays if the likelier ones together have less than p. The likeliest always does."""
         norm = own.logsumexp(-1, keepdim=True)  # [n, 1]
-        width = min(FIRST_LOOK, own.shape[-1])
-        while True:
-            largest = own.topk(width).values  # [n, width], descending
-            mass = (largest - norm).exp_().cumsum(-1)  # joint probability, own included
-            if width == own.shape[-1] or bool(((mass[:, -1:] >= self._p) | (self._p == 1)).all()):
-                break
-            width = min(8 * width, own.shape[-1])
-        stays = torch.cat([torch.ones_like(mass[:, :1], dtype=torch.bool), mass[:, :-1] < self._p], dim=-1)
-        threshold = largest.gather(1, stays.sum(-1, keepdim=True) - 1)
+        best, _ = largest(own, min(FIRST_LOOK, own.shape[-1]))
+        shares = (best - norm).double().exp_()
+        reached = shares.cumsum(-1)
+        threshold = _last_staying(best, reached - shares, self._p)
+        is_far = ((reached[:, -1:] < self._p) & (self._p < 1))[:, 0]
+        if best.shape[-1] < own.shape[-1] and bool(is_far.any()):
+            threshold[is_far] = far_threshold(own[is_far], self._p[is_far])
         own.masked_fill_((own < threshold) & (self._p < 1), float("-inf"))
+
+
+def far_threshold(rows: Tensor, p: Tensor) -> Tensor:
+    """[n, 1]: the smallest logit in each row's nucleus, for rows [n, V] in which probability is spread wide.
+
+    Sorting whole rows would cost more than everything else in sampling. Instead probability is summed in buckets of
+    like logits, and only the tokens of the one bucket in which p is reached are put in order.
+    """
+    top = rows.amax(-1, keepdim=True)  # [n, 1]
+    weights = (rows - top).exp_().double()
+    # The likeliest tokens come first. A logit that is no number goes anywhere: the sampler reports its row afterwards.
+    distance = (top - rows).mul_(BUCKETS / SPAN).clamp_(max=BUCKETS - 1)
+    buckets = distance.int().clamp_(min=0).long()  # [n, V]
+    mass = weights.new_zeros(len(rows), BUCKETS).scatter_add_(1, buckets, weights)
+    reached = mass.cumsum(-1)
+    wanted = p * reached[:, -1:]  # [n, 1]
+    bucket = torch.searchsorted(reached, wanted).clamp_(max=BUCKETS - 1)
+    before = reached.gather(1, bucket) - mass.gather(1, bucket)
+
+    is_inside = buckets == bucket
+    inside, _ = largest(torch.where(is_inside, rows, float("-inf")), int(is_inside.sum(-1).max()))
+    shares = (inside - top).exp_().double()
+    return _last_staying(inside, before + shares.cumsum(-1) - shares, wanted)
+
+
+def _last_staying(best: Tensor, likelier: Tensor, wanted: Tensor) -> Tensor:
+    """[n, 1]: the last of some descending logits [n, m] whose likelier ones have less than the wanted share."""
+    stays = (likelier < wanted).sum(-1, keepdim=True).clamp_(min=1)
+    return best.gather(1, stays - 1)
