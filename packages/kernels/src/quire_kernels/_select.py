@@ -53,15 +53,14 @@ def define(schema: str, *, check: Body, fake: Body, bodies: Mapping[str, Body]) 
 
 def choose(device: torch.device) -> str:
     """Name the body for tensors on `device`: "reference", "cpu" or "triton"."""
-    name = os.environ.get(OVERRIDE) or _BODY_OF.get(device.type, "")
-    if name == _BODY_OF.get(device.type) != "triton" or name == "reference":
-        return name
+    own = _BODY_OF.get(device.type, "")
+    name = os.environ.get(OVERRIDE) or own
     if name == "triton" and not HAS_TRITON:
         raise BodyError(
             f"tensors on {device} need triton, which is not installed: "
             f"pip install 'quire-kernels[triton]', or set {OVERRIDE}=reference to run slowly without it"
         )
-    if name == "triton" and (device.type == "cuda" or INTERPRETED):
+    if name and (name in (own, "reference") or (name == "triton" and INTERPRETED)):
         return name
     raise BodyError(_no_body(name, device))
 

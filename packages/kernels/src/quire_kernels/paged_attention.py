@@ -234,6 +234,11 @@ if HAS_TRITON:
         return tl.dot(a, b, acc, input_precision=PRECISION)
 
     @triton.jit
+    def _within(at, SIZE: tl.constexpr, PAD: tl.constexpr):
+        """Which places of a padded head are real; where all are, the compiler is told so and loads without a mask."""
+        return tl.full([PAD], True, tl.int1) if SIZE == PAD else at < SIZE
+
+    @triton.jit
     def _span_of(tile, starts, spans, TILE: tl.constexpr):
         """Find a tile's span: the last s with starts[s] // TILE + s <= tile."""
         low = 0
@@ -256,18 +261,18 @@ if HAS_TRITON:
     ):  # fmt: skip
         """Take the keys from begin to end into the running softmax, KEYS at a time.
 
-        Only keys in [low, high) are read. Unmasked, every query of the tile sees every key of the way.
+        Masked, only keys in [low, high) are read; unmasked, every query of the tile sees every key of the way.
         """
         d = tl.arange(0, D_PAD)
         dv = tl.arange(0, DV_PAD)
         for chunk in range(begin, end, KEYS):
             key = chunk + tl.arange(0, KEYS)
-            inside = (key >= low) & (key < high)
+            inside = (key >= low) & (key < high) if MASKED else tl.full([KEYS], True, tl.int1)
             block = tl.load(table + key // BLOCK, mask=inside, other=0).to(tl.int64)
             k_at = keys + (block * k_block + (key % BLOCK) * k_slot)[None, :] + d[:, None]
             v_at = values + (block * v_block + (key % BLOCK) * v_slot)[:, None] + dv[None, :]
-            k = tl.load(k_at, mask=inside[None, :] & (d < D)[:, None], other=0.0)  # [D_PAD, KEYS]
-            v = tl.load(v_at, mask=inside[:, None] & (dv < DV)[None, :], other=0.0)  # [KEYS, DV_PAD]
+            k = tl.load(k_at, mask=inside[None, :] & _within(d, D, D_PAD)[:, None], other=0.0)  # [D_PAD, KEYS]
+            v = tl.load(v_at, mask=inside[:, None] & _within(dv, DV, DV_PAD)[None, :], other=0.0)  # [KEYS, DV_PAD]
 
             scores = _dot(queries, k, None, PRECISION) * scale  # [ROWS, KEYS]
             if SOFTCAP:
@@ -320,7 +325,7 @@ if HAS_TRITON:
         position = length - end + token  # the query's place among its sequence's keys
         d = tl.arange(0, D_PAD)
         q_at = q + token.to(tl.int64)[:, None] * q_token + head[:, None] * q_head + d[None, :]
-        queries = tl.load(q_at, mask=real[:, None] & (d < D)[None, :], other=0.0)  # [ROWS, D_PAD]
+        queries = tl.load(q_at, mask=real[:, None] & _within(d, D, D_PAD)[None, :], other=0.0)  # [ROWS, D_PAD]
 
         acc = tl.zeros([TILE * PACK, DV_PAD], tl.float32)
         if SINKS:  # a sink is a score that came before all keys and has no value
@@ -364,7 +369,7 @@ if HAS_TRITON:
         dv = tl.arange(0, DV_PAD)
         answer = acc / tl.where(total == 0.0, 1.0, total)[:, None]  # nothing seen: zeros
         o_at = out + token.to(tl.int64)[:, None] * o_token + head[:, None] * o_head + dv[None, :]
-        tl.store(o_at, answer.to(out.dtype.element_ty), mask=real[:, None] & (dv < DV)[None, :])
+        tl.store(o_at, answer.to(out.dtype.element_ty), mask=real[:, None] & _within(dv, DV, DV_PAD)[None, :])
 
 
 class Tiling(NamedTuple):
