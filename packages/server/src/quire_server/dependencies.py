@@ -31,10 +31,11 @@ from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
 from quire_server.__about__ import __version__
 from quire_server.errors import ModelNotFound
-from quire_server.middleware import REQUEST_ID
+from quire_server.middleware import REQUEST_ID, handles_strictly
 from quire_server.refusals import refuse_fields_not_built
 from quire_server.replies.heading import Heading
 from quire_server.settings import ServerSettings
+from quire_server.unknown import judged
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -85,19 +86,16 @@ class Serving:
         """What is wrong with asking for this model."""
         return ModelNotFound(f"There is no model {shown(model)} here, but {', '.join(self.names)}.", param="model")
 
-    def admit(self, request: ServedRequest) -> tuple[str, ...]:
-        """Refuse what the request's fields forbid; return a sentence for each field that nothing here knows."""
+    def admit(self, request: ServedRequest, http: Request) -> tuple[str, ...]:
+        """Refuse what the request's fields forbid; return a sentence for each field that goes without effect."""
         self.check_model(request)
         try:
             check_limits(request)
         except LimitError as error:
             raise RequestError(str(error), param=error.param) from error
-        unknown = unknown_fields(request)
-        for name, hint in unknown.items():
-            if hint is not None:
-                raise RequestError(f"{name} is not a field here: {hint.removesuffix('.')}.", param=name)
+        warnings = judged(unknown_fields(request), self.settings.unknown_fields, strict=handles_strictly(http))
         refuse_fields_not_built(request)
-        return tuple(f"{name} is not a field here: it had no effect." for name in unknown)
+        return warnings
 
     def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:
         """How the answer to a request begins."""

@@ -10,6 +10,7 @@ from http import HTTPStatus
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire_protocol.base import random_uuid
@@ -46,6 +47,40 @@ class RequestIds:
             await send(message)
 
         return await self.app(scope, receive, send_with_id)
+
+
+class Preferences:
+    """Says with an answer which of the client's preferences (RFC 7240) was followed.
+
+    It stands in the request's state, under `preference_applied`.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        state = scope.setdefault("state", {})
+
+        async def send_with_preference(message: Message) -> None:
+            if message["type"] == "http.response.start" and "preference_applied" in state:
+                MutableHeaders(scope=message)["Preference-Applied"] = state["preference_applied"]
+            await send(message)
+
+        return await self.app(scope, receive, send_with_preference)
+
+
+def handles_strictly(http: Request) -> bool:
+    """Whether the client wants strict handling (`Prefer: handling=strict`); asking means that it is done."""
+    preferences = ",".join(http.headers.getlist("prefer")).split(",")
+    pairs = (preference.partition(";")[0].partition("=") for preference in preferences)
+    wanted = [value.strip().strip('"').lower() for name, _, value in pairs if name.strip().lower() == "handling"]
+    is_strict = wanted[:1] == ["strict"]  # of a preference that is given twice, the first counts
+    if is_strict:
+        http.state.preference_applied = "handling=strict"
+    return is_strict
 
 
 class ApiKeys:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from quire_engine.errors import ConfigError
+from quire_server.unknown import Policy
 
 
 def _keys_of_the_environment() -> tuple[str, ...]:
@@ -50,6 +51,8 @@ class ServerSettings(BaseModel):
     allow_credentials: bool = False
     """Let those pages send cookies and credentials."""
 
+    unknown_fields: Policy = "warn"
+    """What follows for request fields that nothing here knows: warn in the answer, refuse the request, or ignore them."""  # noqa: E501
     chat_template: str | None = None
     """Jinja chat template, as a file or as the text itself, instead of the tokenizer's own."""
     trust_request_chat_template: bool = False

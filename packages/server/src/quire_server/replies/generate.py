@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ from quire_protocol import (
     GenerateResponseChoice,
     UsageInfo,
 )
+from quire_server.replies.heading import said_once
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
@@ -31,8 +32,11 @@ class GenerateChunk(GenerateResponse):
 class GenerateReply:
     """The answer to one prompt of token ids. Read it once, as chunks or complete."""
 
-    def __init__(self, request: GenerateRequest, outputs: Outputs, settings: ServerSettings) -> None:
+    def __init__(
+        self, request: GenerateRequest, outputs: Outputs, settings: ServerSettings, warnings: Sequence[str] = ()
+    ) -> None:
         self.request = request
+        self.warnings = warnings
         self.outputs = outputs
         self.names = TokenNames(None)
         self.count = UsageCount([request], settings.enable_prompt_tokens_details)
@@ -42,14 +46,14 @@ class GenerateReply:
 
     async def chunks(self) -> AsyncGenerator[GenerateChunk]:
         """The answers as they come. AnswerFailed when the engine gives one up; closing this ends the request."""
+        once = said_once(self.warnings)
         async with aclosing(deliveries([self.outputs])) as outputs:
             async for _, output in outputs:
                 self.count.add(0, output)
-                about_prompt = output.prompt_logprobs
-                said_once = (
-                    {} if about_prompt is None else {"prompt_logprobs": prompt_logprobs(about_prompt, self.names)}
-                )
-                yield self._chunk([self._delta(output)], **said_once, **self.usage.so_far())
+                if output.prompt_logprobs is not None:
+                    once["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self.names)
+                yield self._chunk([self._delta(output)], **once, **self.usage.so_far())
+                once = {}
         if self.usage.at_end:
             yield self._chunk([], usage=self.count.info())
 
@@ -67,6 +71,7 @@ class GenerateReply:
             choices=[whole.choice(index) for index, whole in sorted(choices.items())],
             prompt_logprobs=about_prompt,
             kv_transfer_params=None,
+            **said_once(self.warnings),
         )
 
     def _chunk(self, choices: list[GenerateResponseChoice], **said: Any) -> GenerateChunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,4 +29,9 @@ class Heading:
     @property
     def once(self) -> dict[str, Any]:
         """The fields that an answer carries once, when there is something to say."""
-        return {"warnings": list(self.warnings)} if self.warnings else {}
+        return said_once(self.warnings)
+
+
+def said_once(warnings: Sequence[str]) -> dict[str, Any]:
+    """The warnings as a field of an answer; no field when there are none."""
+    return {"warnings": list(warnings)} if warnings else {}

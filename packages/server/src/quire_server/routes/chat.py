@@ -17,7 +17,7 @@ router = APIRouter(route_class=JsonRoute, tags=["chat"])
 @router.post("/v1/chat/completions", response_model=ChatCompletionResponse, responses=STREAMED)
 async def create_chat_completion(request: ChatCompletionRequest, http: Request, serving: ServingDep) -> Response:
     """Answer a conversation, at once or as server-sent events."""
-    warnings = serving.admit(request)
+    warnings = serving.admit(request, http)
     prompt = await off_loop(serving.renderer.render_chat, request)
     outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
     heading = serving.heading("chatcmpl", request_id(http, request.request_id), warnings)

@@ -17,7 +17,7 @@ router = APIRouter(route_class=JsonRoute, tags=["completions"])
 @router.post("/v1/completions", response_model=CompletionResponse, responses=STREAMED)
 async def create_completion(request: CompletionRequest, http: Request, serving: ServingDep) -> Response:
     """Continue one or several prompts, at once or as server-sent events."""
-    warnings = serving.admit(request)
+    warnings = serving.admit(request, http)
     prompts = await off_loop(serving.renderer.render_completion, request)
     outputs = await serving.submit_all(prompts)  # refusals raise here, before any byte
     heading = serving.heading("cmpl", request_id(http, request.request_id), warnings)

@@ -17,10 +17,10 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 @router.post("/inference/v1/generate", response_model=GenerateResponse, responses=STREAMED)
 async def generate(request: GenerateRequest, http: Request, serving: ServingDep) -> Response:
     """Continue a prompt of token ids, at once or as server-sent events."""
-    warnings = serving.admit(request)
+    warnings = serving.admit(request, http)
     prompt = request.model_copy(update={"request_id": request_id(http, request.request_id)})
     if serving.text is not None:
         prompt = serving.text.render_tokens(prompt)
     outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
-    reply = GenerateReply(prompt, outputs, serving.settings)
+    reply = GenerateReply(prompt, outputs, serving.settings, warnings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)

@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request, Response
 
 from quire_engine.errors import RequestError
 from quire_protocol import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
 from quire_server.bodies import JsonRoute
 from quire_server.dependencies import ServingDep, off_loop
+from quire_server.replies.heading import said_once
 from quire_server.routes.documented import REFUSED
+from quire_server.streams import warning_headers
 
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"], responses=REFUSED)
 
 
 @router.post("/tokenize")
-async def tokenize(request: TokenizeRequest, serving: ServingDep) -> TokenizeResponse:
+async def tokenize(request: TokenizeRequest, http: Request, out: Response, serving: ServingDep) -> TokenizeResponse:
     """The token ids of a text, or of a conversation as the model would see it."""
-    serving.admit(request)
+    warnings = serving.admit(request, http)
+    out.headers.update(warning_headers(warnings))
     tokens = await off_loop(serving.renderer.tokenize, request)
     names = [serving.tokenizer.token_text(token) for token in tokens] if request.return_token_strs else None
     max_model_len = serving.engine.decisions.max_model_len
-    return TokenizeResponse(count=len(tokens), max_model_len=max_model_len, tokens=tokens, token_strs=names)
+    return TokenizeResponse(
+        count=len(tokens), max_model_len=max_model_len, tokens=tokens, token_strs=names, **said_once(warnings)
+    )
 
 
 @router.post("/detokenize")
-async def detokenize(request: DetokenizeRequest, serving: ServingDep) -> DetokenizeResponse:
+async def detokenize(
+    request: DetokenizeRequest, http: Request, out: Response, serving: ServingDep
+) -> DetokenizeResponse:
     """The text of token ids, special tokens included."""
-    serving.admit(request)
+    warnings = serving.admit(request, http)
+    out.headers.update(warning_headers(warnings))
     strangers = [token for token in request.tokens if not 0 <= token < serving.tokenizer.vocab_size]
     if strangers:
         last = serving.tokenizer.vocab_size - 1
         raise RequestError(f"tokens has {strangers[0]}, which is no token: ids go from 0 to {last}.", param="tokens")
     prompt = await off_loop(serving.tokenizer.decode, request.tokens, skip_special_tokens=False)
-    return DetokenizeResponse(prompt=prompt)
+    return DetokenizeResponse(prompt=prompt, **said_once(warnings))
