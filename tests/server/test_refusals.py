@@ -27,7 +27,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "prompt_embeds": {"prompt_embeds": "AAAA"},
     "response_format": {"response_format": {"type": "json_object"}},
     "structured_outputs": {"structured_outputs": {"regex": "a+"}},
-    "suffix": {"suffix": "x"},
     "tool_choice": {"tools": [TOOL], "tool_choice": "required"},
     "use_beam_search": {"use_beam_search": True, "n": 2},
     "vllm_xargs": {"vllm_xargs": {"a": 1}},

@@ -36,10 +36,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
     ("CompletionRequest", "prompt_embeds"): "embedded prompts are not built yet; send text or token ids in prompt",
     ("CompletionRequest", "response_format"): _CONSTRAINTS,
     ("CompletionRequest", "structured_outputs"): _CONSTRAINTS,
-    (
-        "CompletionRequest",
-        "suffix",
-    ): "filling in the middle is not built yet; write the model's own markers into prompt",
     ("CompletionRequest", "use_beam_search"): _BEAMS,
     ("CompletionRequest", "vllm_xargs"): _EXTENSIONS,
     ("GenerateRequest", "features"): _MULTIMODAL,

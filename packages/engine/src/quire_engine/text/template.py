@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from quire_engine.config import Decisions
 from quire_engine.errors import ConfigError, RequestError
 from quire_engine.text.conversation import conversation
+from quire_engine.text.infill import Infill
 from quire_engine.text.lengths import Answer, Lengths
 from quire_engine.text.sandbox import ChatTemplate
 from quire_engine.text.tokenizer import Tokenizer
@@ -54,6 +55,8 @@ class Renderer:
         self._chat_template = chat_template
         self._trusts_requests = trust_request_chat_template
         self._processor_pattern = logits_processor_pattern
+        self._vocab_size = decisions.vocab_size
+        self._infill = Infill.of(tokenizer)
         if (source := chat_template or tokenizer.chat_template) is not None:
             try:
                 ChatTemplate.of(source)  # compiled now: a broken template is a reason not to start
@@ -73,7 +76,9 @@ class Renderer:
     def render_completion(self, request: CompletionRequest) -> list[GenerateRequest]:
         """One for each prompt, in order. RequestError names the field at fault."""
         answer = Answer("max_tokens", request.max_tokens, is_default="max_tokens" not in request.model_fields_set)
-        prompts = self._prompts(request.prompt, request.add_special_tokens)
+        prompts = (
+            self._around_gaps(request) if request.suffix else self._prompts(request.prompt, request.add_special_tokens)
+        )
         names = [request.request_id, *(f"{request.request_id}-{place}" for place in range(1, len(prompts)))]
         return [
             self._generate(request, ids, answer, field="prompt", request_id=name)
@@ -153,6 +158,35 @@ class Renderer:
             for place, one in enumerate(prompts)
         ]
 
+    def _around_gaps(self, request: CompletionRequest) -> list[list[int]]:
+        """Each prompt and the suffix, as the model was trained to see what stands before and after a gap."""
+        assert request.suffix is not None, "the caller has seen it"
+        self._check_suffix(request)
+        if self._infill is None:
+            raise RequestError(
+                "suffix cannot be honoured: this model's tokenizer has no markers for filling in the middle. Leave it "
+                "out, or write into prompt what the model knows.",
+                param="suffix",
+            )
+        self._encode(request.suffix, False, "suffix")
+        prefixes = self._prompts(request.prompt, add_special_tokens=False)
+        special = request.add_special_tokens
+        return [self._infill.prompt(prefix, request.suffix, add_special_tokens=special) for prefix in prefixes]
+
+    def _check_suffix(self, request: CompletionRequest) -> None:
+        """Refuse what does not go together with a suffix."""
+        if request.truncate_prompt_tokens is not None:
+            raise RequestError(
+                "truncate_prompt_tokens would cut off the marker in front of the prompt: leave it or suffix out.",
+                param="truncate_prompt_tokens",
+            )
+        if request.echo and request.logprobs is not None:
+            raise RequestError(
+                "logprobs of an echoed prompt cannot be told beside its text when there is a suffix: leave echo out, "
+                "or ask for prompt_logprobs.",
+                param="logprobs",
+            )
+
     def _encode(self, text: str, add_special_tokens: bool, field: str) -> list[int]:
         try:
             return self._tokenizer.encode(text, add_special_tokens)
@@ -191,10 +225,21 @@ class Renderer:
         try:
             params = request.to_sampling_params(length, self._processor_pattern, self._defaults)
             # Truncation is done by now, and the engine reads bad words as ids.
-            return replace(params, truncate_prompt_tokens=None, bad_words_token_ids=self._bad_words(params.bad_words))
+            return replace(
+                params,
+                truncate_prompt_tokens=None,
+                bad_words_token_ids=self._bad_words(params.bad_words),
+                stop_token_ids=params.stop_token_ids + self._ends_of_middle(request),
+            )
         except ValidationError as error:
             first = error.errors()[0]
             raise RequestError(first["msg"], param=".".join(map(str, first["loc"])) or None) from error
+
+    def _ends_of_middle(self, request: ChatCompletionRequest | CompletionRequest) -> tuple[int, ...]:
+        """The tokens by which a model says that a gap is filled."""
+        if self._infill is None or request.ignore_eos or isinstance(request, ChatCompletionRequest):
+            return ()
+        return tuple(token for token in self._infill.ends if token < self._vocab_size) if request.suffix else ()
 
     def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The ids of each word, at the beginning of a text and after a space."""

@@ -41,7 +41,7 @@ class Codec(Protocol):
         """The text of these ids."""
 
     def token_id(self, name: str) -> int | None:
-        """The id of a token as the vocabulary writes it."""
+        """The id of a token as the vocabulary writes it; None if it has no such token."""
 
 
 class Tokenizer:
@@ -89,6 +89,10 @@ class Tokenizer:
         """The bytes this id adds to a text, exact also where they are only part of a character."""
         piece = self.token_text(token_id) if self.pieces is None else self.pieces[token_id]
         return piece if isinstance(piece, bytes) else piece.encode()
+
+    def token_id(self, name: str) -> int | None:
+        """The id of a token as the vocabulary writes it; None if it has no such token."""
+        return self._codec.token_id(name)
 
     @property
     def chat_template(self) -> str | None:
@@ -194,7 +198,9 @@ class PythonCodec:
 
     def token_id(self, name: str) -> int | None:
         """The id of a token as the vocabulary writes it."""
-        return cast("int | None", self._tokenizer.convert_tokens_to_ids(name))
+        found = cast("int | None", self._tokenizer.convert_tokens_to_ids(name))
+        is_unknown = found == self._tokenizer.unk_token_id and name != self._tokenizer.unk_token
+        return None if is_unknown else found
 
 
 def _folder(path: str | Path, revision: str | None) -> Path:

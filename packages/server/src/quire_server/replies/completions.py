@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from quire_engine.sequence import TokenLogprobs
 from quire_engine.text.output import Output
@@ -221,7 +221,8 @@ def joined(parts: Sequence[CompletionLogProbs]) -> CompletionLogProbs:
 
 def prompt_text(request: CompletionRequest, prompt: GenerateRequest, place: int, tokenizer: Tokenizer) -> str:
     """A prompt as it is echoed: as it was sent, or decoded when it was sent as ids or truncated."""
-    sent = request.prompt if isinstance(request.prompt, str) else (request.prompt or [])[place]
-    if isinstance(sent, str) and request.truncate_prompt_tokens is None:
-        return sent
-    return tokenizer.decode(prompt.token_ids, skip_special_tokens=False)
+    several = request.prompt if isinstance(request.prompt, list) and not isinstance(request.prompt[0], int) else None
+    sent = request.prompt if several is None else several[place]
+    if request.truncate_prompt_tokens is not None:
+        sent = prompt.token_ids
+    return sent if isinstance(sent, str) else tokenizer.decode(cast("list[int]", sent), skip_special_tokens=False)
