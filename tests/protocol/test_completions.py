@@ -40,7 +40,7 @@ def test_nothing_is_no_prompt(prompt: Any) -> None:
         ({"prompt": ["a", 1]}, "prompt.1 must be a string, got 1."),
         ({"prompt": [[1], 2]}, "prompt.1 must be a list, got 2."),
         ({"prompt": [[1, None]]}, "prompt.0.1 must be an integer, got null."),
-        ({"logprobs": -1}, "logprobs must be at least 0, got -1."),
+        ({"logprobs": -2}, "logprobs must be at least 0, or -1 for all, got -2."),
         ({"logprobs": "a"}, 'logprobs must be an integer, got "a".'),
         ({"max_tokens": "many"}, 'max_tokens must be an integer, got "many".'),
         ({"n": None}, "n must be an integer, got null."),

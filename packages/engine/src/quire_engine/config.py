@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 SchedulingPolicy = Literal["fcfs", "priority"]
+LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
 
 class EngineConfig(BaseModel):
@@ -53,6 +54,8 @@ class EngineConfig(BaseModel):
     """Where sampling defaults come from: auto (the checkpoint), vllm (none), or a folder."""
     max_logprobs: Annotated[int, Field(ge=-1)] = 20
     """Most log-probabilities a request may ask for per token; -1 lifts the limit."""
+    logprobs_mode: LogprobsMode = "raw_logprobs"
+    """What is reported as log-probabilities: log-probabilities or bare logits, of the model's own distribution (raw) or of the one drawn from (processed: after masks, biases, penalties, temperature, top-k, top-p and min-p). A prompt's tokens are not drawn, so theirs are raw."""  # noqa: E501
     skip_tokenizer_init: bool = False
     """Load no tokenizer: token ids in, token ids out."""
 
@@ -96,6 +99,8 @@ class Decisions(BaseModel):
     """Order of the waiting line."""
     max_logprobs: int
     """Most log-probabilities per token; -1 is no limit."""
+    logprobs_mode: LogprobsMode = "raw_logprobs"
+    """What is reported as log-probabilities."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
     notes: tuple[str, ...] = ()

@@ -58,6 +58,7 @@ def decide(
         enable_prefix_caching=config.enable_prefix_caching,
         scheduling_policy=config.scheduling_policy,
         max_logprobs=config.max_logprobs,
+        logprobs_mode=config.logprobs_mode,
         sampling_defaults=dict(spec.sampling_defaults),
         notes=tuple(notes),
     )

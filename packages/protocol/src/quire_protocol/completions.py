@@ -39,7 +39,7 @@ class CompletionRequest(SamplingRequest):
     echo: bool | None = False
     """Put the prompt before the answer."""
     logprobs: int | None = None
-    """Likeliest tokens to report at each position of the answer, beside the chosen one."""
+    """Likeliest tokens to report at each position of the answer, beside the chosen one; -1 reports all."""
     max_tokens: int | None = 16
     """Longest answer, in tokens."""
     n: int = 1
@@ -82,9 +82,9 @@ class CompletionRequest(SamplingRequest):
         return self
 
     @model_validator(mode="after")
-    def _logprobs_are_not_negative(self) -> Self:
-        if self.logprobs is not None and self.logprobs < 0:
-            raise field_error("logprobs", f"must be at least 0, got {self.logprobs}.", self.logprobs)
+    def _logprobs_are_few_or_all(self) -> Self:
+        if self.logprobs is not None and self.logprobs < -1:
+            raise field_error("logprobs", f"must be at least 0, or -1 for all, got {self.logprobs}.", self.logprobs)
         return self
 
 

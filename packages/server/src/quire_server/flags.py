@@ -39,7 +39,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "enable-prompt-embeds": "prompts are text or token ids so far",
     "logits-processors": "custom logits processors are not built yet",
     "logits-processor-pattern": "custom logits processors are not built yet",
-    "logprobs-mode": "log-probabilities are those of the raw logits",
     "override-generation-config": "point --generation-config at a folder with your own generation_config.json",
     "default-chat-template-kwargs": "send chat_template_kwargs with the request",
     "chat-template-content-format": "content parts are flattened as the template expects; there is nothing to choose",

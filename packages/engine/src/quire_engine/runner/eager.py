@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from quire_engine.attention import AttentionBackend
+from quire_engine.config import LogprobsMode
 from quire_engine.kv.cache import KVCache
 from quire_engine.model.forward import Forward
 from quire_engine.model.seam import Pass
@@ -37,9 +38,9 @@ class PromptPart:
     count: int
     """Likeliest tokens asked for."""
 
-    def score(self, logits: Tensor) -> PromptScores:
+    def score(self, logits: Tensor, mode: LogprobsMode) -> PromptScores:
         """From the logits [n, V] of its rows."""
-        return PromptScores(self.span, score(logits, self.targets, [self.count]), self.count)
+        return PromptScores(self.span, score(logits, self.targets, [self.count], mode), self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,7 @@ class EagerRunner:
         packer: Packer,
         vocab_size: int,
         device: torch.device,
+        logprobs_mode: LogprobsMode = "raw_logprobs",
     ) -> None:
         self._forward = forward
         self._cache = cache
@@ -99,10 +101,14 @@ class EagerRunner:
         self._packer = packer
         self._vocab_size = vocab_size
         self._device = device
+        self._logprobs_mode = logprobs_mode
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> EagerPending:
         """Compute a batch; on a CUDA device the work is only queued when this returns."""
+        if batch.copies:
+            sources, targets = torch.tensor(batch.copies, device=self._device).unbind(1)
+            self._cache.copy_blocks(sources, targets)
         packed = self._packer.pack(batch)
         sampling = [number for number, span in enumerate(batch.spans) if span.samples]
         last_rows = torch.from_numpy(packed.last_rows[sampling]).to(self._device)  # [R]
@@ -123,7 +129,7 @@ class EagerRunner:
             packed.ids, packed.positions, [last_rows, *(part.rows for part in parts)], quire
         )
         logits = next(several)
-        return logits, [part.score(own) for part, own in zip(parts, several, strict=True)]
+        return logits, [part.score(own, self._logprobs_mode) for part, own in zip(parts, several, strict=True)]
 
     def _prompt_parts(self, packed: PackedBatch) -> Iterator[PromptPart]:
         """Rows whose next token is in the prompt, of spans whose prompt is scored, in parts of bounded size."""

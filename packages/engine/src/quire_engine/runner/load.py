@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from quire_engine.attention import BACKENDS, AttentionBackend
 from quire_engine.checkpoint import resolve
-from quire_engine.config import Decisions, EngineConfig
+from quire_engine.config import Decisions, EngineConfig, LogprobsMode
 from quire_engine.decide import decide, settle_context, settle_dtype
 from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
@@ -41,7 +41,7 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
     )
     attention = BACKENDS[0]
     layers = prove(model, attention, architecture=spec.architecture, context=context)
-    build = Assembly(model, attention, layers, spec, device)
+    build = Assembly(model, attention, layers, spec, device, config.logprobs_mode)
     machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
     decisions = decide(
         config, spec, machine, attention=attention.name, layers=layers, parameters=model.num_parameters()
@@ -64,6 +64,7 @@ class Assembly:
     layers: tuple[LayerShape, ...]
     spec: ModelSpec
     device: torch.device
+    logprobs_mode: LogprobsMode
 
     def runner(self, *, blocks: int, block_size: int, seats: int, max_model_len: int) -> EagerRunner:
         """A runner with a cache of its own."""
@@ -72,10 +73,16 @@ class Assembly:
             Forward(self.model),
             KVCache.allocate(self.layers, blocks, block_size, self.model.dtype, self.device),
             attention=self.attention,
-            sampler=Sampler(vocab_size=vocab_size, eos_token_ids=self.spec.eos_token_ids, device=self.device),
+            sampler=Sampler(
+                vocab_size=vocab_size,
+                eos_token_ids=self.spec.eos_token_ids,
+                device=self.device,
+                logprobs_mode=self.logprobs_mode,
+            ),
             packer=Packer(seats=seats, max_model_len=max_model_len, block_size=block_size, device=self.device),
             vocab_size=vocab_size,
             device=self.device,
+            logprobs_mode=self.logprobs_mode,
         )
 
     def measure_cuda(self, config: EngineConfig, context: int) -> Machine:

@@ -1,4 +1,4 @@
-"""Log-probabilities of the model's own distribution: before temperature, penalties and masks."""
+"""Log-probabilities of tokens from rows of logits, and what is meant by them; which logits is for the caller to say."""
 
 from __future__ import annotations
 
@@ -7,8 +7,14 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from quire_engine.config import LogprobsMode
 from quire_engine.sampling.largest import largest
 from quire_engine.sequence import TokenLogprobs
+
+PROCESSED: frozenset[LogprobsMode] = frozenset({"processed_logprobs", "processed_logits"})
+"""Modes that look at what a token is drawn from; the others look at what the model gave."""
+NORMALIZED: frozenset[LogprobsMode] = frozenset({"raw_logprobs", "processed_logprobs"})
+"""Modes that report log-probabilities; the others report logits as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +43,10 @@ class Scores:
         ]
 
 
-def score(logits: Tensor, targets: Tensor, counts: Seq[int]) -> Scores:
+def score(logits: Tensor, targets: Tensor, counts: Seq[int], mode: LogprobsMode) -> Scores:
     """Score one target token in each row of logits [n, V], of any float type; in float32."""
     logits = logits.float()
-    norm = logits.logsumexp(-1, keepdim=True)  # [n, 1]
+    norm = logits.logsumexp(-1, keepdim=True) if mode in NORMALIZED else logits.new_zeros(len(logits), 1)  # [n, 1]
     chosen = logits.gather(1, targets[:, None])  # [n, 1]
     wanted = logits.shape[-1] if -1 in counts else min(max(counts), logits.shape[-1])
     top, top_ids = largest(logits, wanted)

@@ -12,12 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quire_engine.config import LogprobsMode
 from quire_engine.sampling.allowed_tokens import AllowedTokens
 from quire_engine.sampling.bad_words import BadWords
 from quire_engine.sampling.base import LogitsTransform, Rows, Step
 from quire_engine.sampling.draw import draw, uniforms
 from quire_engine.sampling.logit_bias import LogitBias
-from quire_engine.sampling.logprobs import Scores, score
+from quire_engine.sampling.logprobs import PROCESSED, Scores, score
 from quire_engine.sampling.min_p import MinP
 from quire_engine.sampling.min_tokens import MinTokens
 from quire_engine.sampling.penalties import Penalties
@@ -118,7 +119,15 @@ class Sampled:
 class Sampler:
     """Transforms in order, then the largest logit or a draw, then scores for those who asked. Owns the columns."""
 
-    def __init__(self, *, vocab_size: int, eos_token_ids: tuple[int, ...], device: torch.device) -> None:
+    def __init__(
+        self,
+        *,
+        vocab_size: int,
+        eos_token_ids: tuple[int, ...],
+        device: torch.device,
+        logprobs_mode: LogprobsMode = "raw_logprobs",
+    ) -> None:
+        self._logprobs_mode = logprobs_mode
         self._columns_of = partial(Columns, vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
         self._columns = self._columns_of([])
 
@@ -127,13 +136,15 @@ class Sampler:
         if sequences != self._columns.sequences:  # compares identities: a sequence equals only itself
             self._columns = self._columns_of(sequences)
         columns = self._columns
-        raw = None if columns.scored is None else logits[columns.scored.index]
+        scored, is_raw = columns.scored, self._logprobs_mode not in PROCESSED
+        raw = logits[scored.index] if scored is not None and is_raw else None
         logits = columns.transform(logits, step)
         best = logits.amax(-1)
         tokens = columns.choose(logits, best, step)
         scores = None
-        if columns.scored is not None and raw is not None:
-            scores = score(raw, tokens[columns.scored.index], columns.scored_counts)
+        if scored is not None:
+            looked_at = logits[scored.index] if raw is None else raw
+            scores = score(looked_at, tokens[scored.index], columns.scored_counts, self._logprobs_mode)
         return Sampled(tokens, best, columns, scores)
 
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from quire_engine.sampling.base import Rows, Step
 from quire_protocol import SamplingParams
 
+COLD = 0.01
+"""Below it, logits themselves might overflow when they are divided."""
+
 
 class Temperature:
-    """Divides each row's distances from its largest logit; so no temperature above zero is too small."""
+    """Divides each row's logits; of a cold row the distances from its largest logit, so no temperature is too small."""
 
     @staticmethod
     def wanted(params: SamplingParams) -> bool:
@@ -19,10 +23,14 @@ class Temperature:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         self._temperature = rows.column(lambda params: params.temperature)  # [n, 1]
+        self._is_cold = self._temperature < COLD  # [n, 1]
+        self._any_cold = any(sequence.params.temperature < COLD for sequence in rows.sequences)
 
     def apply(self, logits: Tensor, step: Step) -> None:
-        """Distances grow or shrink; the largest logit becomes 0."""
+        """Distances between logits grow or shrink; the largest logit of a cold row becomes 0."""
         own = logits if self._rows.are_all else logits[self._rows.index]
-        own.sub_(own.amax(-1, keepdim=True)).div_(self._temperature)
+        if self._any_cold:
+            own.sub_(torch.where(self._is_cold, own.amax(-1, keepdim=True), 0.0))
+        own.div_(self._temperature)
         if not self._rows.are_all:
             logits[self._rows.index] = own
