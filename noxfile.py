@@ -171,7 +171,7 @@ def conformance(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Every benchmark that this machine allows; results are written under benchmarks/results."""
     install(session, *PACKAGES, groups=("bench",))
-    for script in ("protocol", "kernels", "startup", "engine"):
+    for script in ("protocol", "kernels", "startup", "engine", "sampling"):
         session.run("python", f"benchmarks/{script}.py", *session.posargs)
 
 
