@@ -46,14 +46,17 @@ PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 SUPPORTED = nox.project.python_versions(PROJECTS["protocol"])
 
 
-def install(session: nox.Session, *packages: str, groups: tuple[str, ...] = ("test",), editable: bool = True) -> None:
-    """Install torch if any of the packages needs it, then the packages with their real dependencies, from here."""
+def install(session: nox.Session, *packages: str, groups: tuple[str, ...] = ("test",)) -> None:
+    """Install torch if any of the packages needs it, then the packages with their real dependencies, from here.
+
+    The last package is the one at hand: it gets its extras, as it would for its own developers.
+    """
     if PYTHON not in SUPPORTED:
         session.error(f"Python {PYTHON} is not supported; use one of {', '.join(SUPPORTED)}")
     if set(packages) - {"protocol"}:
         session.install(*GROUPS["torch"])
-    flag = ["-e"] if editable else []
-    wanted = [word for name in packages for word in (*flag, f"./packages/{name}{EXTRAS.get(name, '')}")]
+    wanted = [word for name in packages for word in ("-e", f"./packages/{name}")]
+    wanted[-1] += EXTRAS.get(packages[-1], "")
     session.install(*wanted, *(requirement for group in groups for requirement in GROUPS[group]))
 
 
@@ -151,7 +154,7 @@ def oldest_release(session: nox.Session, package: str, sibling: str) -> str:
         session.log(
             f"quire-{sibling} has no release in the range of quire-{package} yet: its working tree is the floor"
         )
-        return f"./packages/{sibling}{EXTRAS.get(sibling, '')}"
+        return f"./packages/{sibling}"
     home = Path(session.create_tmp()) / f"{prefix}{version}"
     archive = home.with_suffix(".tar")
     session.run("git", "archive", "-o", str(archive), f"{prefix}{version}", f"packages/{sibling}", external=True)
