@@ -3,10 +3,10 @@
 from typing import Any
 
 import pytest
-from tests.support.served import Api
+from tests.support.served import Api, error_of
 
 import quire_protocol
-from quire_server.refusals import ACCEPTED, REFUSALS
+from quire_server.refusals import REFUSALS, REPORTS
 
 BODIES: dict[str, tuple[str, dict[str, Any]]] = {
     "ChatCompletionRequest": (
@@ -65,14 +65,31 @@ def test_tools_that_may_not_be_called_are_shown_to_the_model(api: Api) -> None:
     assert api.post(path, **body, tools=[TOOL], tool_choice="none")["usage"]["prompt_tokens"] > bare
 
 
-@pytest.mark.parametrize(("model", "field"), ACCEPTED, ids=[f"{model}.{field}" for model, field in ACCEPTED])
-def test_accepted_fields_exist_and_change_nothing(api: Api, model: str, field: str) -> None:
+@pytest.mark.parametrize(("model", "field"), REPORTS, ids=[f"{model}.{field}" for model, field in REPORTS])
+def test_a_field_without_effect_is_reported_when_it_is_set(api: Api, model: str, field: str) -> None:
     path, body = BODIES[model]
-    plain = api.post(path, **body, temperature=0)
-    value = "somebody" if field == "user" else False
-    answer = api.post(path, **body, temperature=0, **{field: value})
-    assert answer["choices"] == plain["choices"]
-    assert "warnings" not in answer
+    reported = f"{field} had no effect: {REPORTS[model, field]}."
+    answer = api.request("POST", path, json={**body, field: False})
+    assert answer.json()["warnings"] == [reported]
+    assert answer.headers["x-quire-warnings"] == reported
+    assert "warnings" not in api.post(path, **body, **{field: True})
+
+
+@pytest.mark.parametrize(("model", "field"), REPORTS, ids=[f"{model}.{field}" for model, field in REPORTS])
+def test_strict_handling_refuses_a_field_without_effect(api: Api, model: str, field: str) -> None:
+    path, body = BODIES[model]
+    answer = api.request("POST", path, json={**body, field: False}, headers={"Prefer": "handling=strict"})
+    assert (answer.status_code, error_of(answer)["param"]) == (400, field)
+
+
+@pytest.mark.parametrize("model", ["ChatCompletionRequest", "CompletionRequest"])
+@pytest.mark.parametrize(("user", "told"), [("u-7", "u-7"), ("Zoë\r\nX-Evil: 1", "Zo%C3%AB%0D%0AX-Evil:%201")])
+def test_the_answer_names_the_user_in_a_header(api: Api, model: str, user: str, told: str) -> None:
+    path, body = BODIES[model]
+    for extra, status in (({}, 200), ({"top_k": -5}, 400)):
+        answer = api.request("POST", path, json={**body, "user": user, **extra})
+        assert (answer.status_code, answer.headers["x-quire-user"]) == (status, told)
+    assert "x-quire-user" not in api.request("POST", path, json=body).headers
 
 
 @pytest.mark.parametrize(

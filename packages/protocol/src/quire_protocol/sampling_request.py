@@ -48,7 +48,7 @@ class SamplingRequest(RequestModel):
     top_p: float | None = None
     """Draw from the likeliest tokens that together have this probability."""
     user: str | None = None
-    """The caller's own name for its user; not used."""
+    """The caller's own name for its user: comes back in the header `X-Quire-User`, for access logs."""
 
     use_beam_search: bool = False
     """Search for the `n` likeliest answers instead of drawing."""

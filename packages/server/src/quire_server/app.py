@@ -14,7 +14,7 @@ from quire_engine.text.template import Renderer
 from quire_server.__about__ import __version__
 from quire_server.dependencies import Serving
 from quire_server.errors import install_error_answers
-from quire_server.middleware import ApiKeys, BodyLimit, Preferences, RequestIds
+from quire_server.middleware import USER_HEADER, AnswerHeaders, ApiKeys, BodyLimit, RequestIds
 from quire_server.routes import routers
 from quire_server.settings import ServerSettings
 from quire_server.streams import WARNINGS_HEADER
@@ -67,13 +67,13 @@ def middleware(settings: ServerSettings) -> list[Middleware]:
         allow_methods=settings.allowed_methods,
         allow_headers=settings.allowed_headers,
         allow_credentials=settings.allow_credentials,
-        expose_headers=("X-Request-Id", WARNINGS_HEADER, "Preference-Applied"),
+        expose_headers=("X-Request-Id", WARNINGS_HEADER, USER_HEADER, "Preference-Applied"),
     )
     keys = Middleware(ApiKeys, keys=settings.api_key)
     return [
         *([cors] if settings.allowed_origins else []),
         Middleware(RequestIds),
-        Middleware(Preferences),
+        Middleware(AnswerHeaders),
         *([keys] if settings.api_key else []),
         Middleware(BodyLimit, limit=settings.max_body_bytes),
     ]

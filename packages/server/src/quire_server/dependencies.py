@@ -31,8 +31,8 @@ from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
 from quire_server.__about__ import __version__
 from quire_server.errors import ModelNotFound
-from quire_server.middleware import REQUEST_ID, handles_strictly
-from quire_server.refusals import refuse_fields_not_built
+from quire_server.middleware import REQUEST_ID, handles_strictly, name_user
+from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
 from quire_server.settings import ServerSettings
 from quire_server.unknown import judged
@@ -88,14 +88,17 @@ class Serving:
 
     def admit(self, request: ServedRequest, http: Request) -> tuple[str, ...]:
         """Refuse what the request's fields forbid; return a sentence for each field that goes without effect."""
+        if isinstance(request, ChatCompletionRequest | CompletionRequest) and request.user:
+            name_user(http, request.user)
         self.check_model(request)
         try:
             check_limits(request)
         except LimitError as error:
             raise RequestError(str(error), param=error.param) from error
-        warnings = judged(unknown_fields(request), self.settings.unknown_fields, strict=handles_strictly(http))
+        strict = handles_strictly(http)
+        unknown = judged(unknown_fields(request), self.settings.unknown_fields, strict=strict)
         refuse_fields_not_built(request)
-        return warnings
+        return unknown + report_fields_without_effect(request, self.engine.tokenizer, strict=strict)
 
     def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:
         """How the answer to a request begins."""

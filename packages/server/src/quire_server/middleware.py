@@ -7,6 +7,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
+from urllib.parse import quote
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -21,6 +22,11 @@ PUBLIC_PATHS = frozenset({"/health", "/ping"})
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """A request id from a header: visible ASCII, of a length that fits a log line."""
+
+USER_HEADER = "X-Quire-User"
+_PLAIN = "!#$&'()*+,/:;=?@[]|"
+"""Visible signs that stand for themselves in that header; what a header cannot hold is percent-encoded."""
+_LONGEST_USER = 256
 
 
 class RequestIds:
@@ -49,11 +55,8 @@ class RequestIds:
         return await self.app(scope, receive, send_with_id)
 
 
-class Preferences:
-    """Says with an answer which of the client's preferences (RFC 7240) was followed.
-
-    It stands in the request's state, under `preference_applied`.
-    """
+class AnswerHeaders:
+    """Sends with an answer, a refusal too, what was put into the request's state under `answer_headers`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -62,14 +65,15 @@ class Preferences:
         """Serve one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        state = scope.setdefault("state", {})
+        headers: dict[str, str] = {}
+        scope.setdefault("state", {})["answer_headers"] = headers
 
-        async def send_with_preference(message: Message) -> None:
-            if message["type"] == "http.response.start" and "preference_applied" in state:
-                MutableHeaders(scope=message)["Preference-Applied"] = state["preference_applied"]
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(headers)
             await send(message)
 
-        return await self.app(scope, receive, send_with_preference)
+        return await self.app(scope, receive, send_with_headers)
 
 
 def handles_strictly(http: Request) -> bool:
@@ -79,8 +83,13 @@ def handles_strictly(http: Request) -> bool:
     wanted = [value.strip().strip('"').lower() for name, _, value in pairs if name.strip().lower() == "handling"]
     is_strict = wanted[:1] == ["strict"]  # of a preference that is given twice, the first counts
     if is_strict:
-        http.state.preference_applied = "handling=strict"
+        http.state.answer_headers["Preference-Applied"] = "handling=strict"
     return is_strict
+
+
+def name_user(http: Request, user: str) -> None:
+    """Send the client's own name for its user back, so that the access log of a proxy in front can tell who asked."""
+    http.state.answer_headers[USER_HEADER] = quote(user[:_LONGEST_USER], safe=_PLAIN)
 
 
 class ApiKeys:

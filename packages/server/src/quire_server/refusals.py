@@ -1,16 +1,17 @@
-"""Which fields of a request do not take effect yet, each with its reason: one table, and the function that reads it.
+"""Which fields of a request do not take effect yet, each with its reason: two tables, and the functions that read them.
 
-A field is honoured, refused here, or reported in the answer; never dropped in silence. The table only shrinks.
+A field is honoured, refused here, or reported in the answer; never dropped in silence. The tables only shrink.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from quire_engine.errors import RequestError
+from quire_engine.text.tokenizer import Tokenizer
 
 _CONSTRAINTS = "constrained outputs are not built yet; ask for the format in the prompt"
 _BEAMS = "beam search is not built yet; use n and a temperature for several answers"
@@ -19,6 +20,7 @@ _TRANSFER = "no KV connector is built yet; leave the field out"
 _EXTENSIONS = "no extension is installed that would take these arguments; leave the field out"
 _MULTIMODAL = "images, audio and video are not built yet; send text"
 _TOOLS = "tool calls are not parsed yet; with tool_choice none the tools are shown to the model"
+_SPACES = "this model's tokenizer puts none there by itself"
 
 REFUSALS: Mapping[tuple[str, str], str] = {
     ("ChatCompletionRequest", "kv_transfer_params"): _TRANSFER,
@@ -44,13 +46,18 @@ REFUSALS: Mapping[tuple[str, str], str] = {
 }
 """(model, field) → why a request that sets the field is refused."""
 
-ACCEPTED: Mapping[tuple[str, str], str] = {
-    ("ChatCompletionRequest", "include_reasoning"): "no reasoning is parsed, so there is none to leave out",
-    ("ChatCompletionRequest", "parallel_tool_calls"): "no tool call is parsed, so there are never several",
-    ("ChatCompletionRequest", "user"): "says who asks; nothing here depends on it",
-    ("CompletionRequest", "user"): "says who asks; nothing here depends on it",
+REPORTS: Mapping[tuple[str, str], str] = {
+    ("ChatCompletionRequest", "include_reasoning"): "reasoning is not told apart from the answer yet",
+    ("ChatCompletionRequest", "parallel_tool_calls"): "tool calls are not parsed yet, so there are never several",
+    ("ChatCompletionRequest", "spaces_between_special_tokens"): _SPACES,
+    ("CompletionRequest", "spaces_between_special_tokens"): _SPACES,
 }
-"""(model, field) → why any value is fine, though nothing reads it."""
+"""(model, field) → why a request that sets the field is answered all the same, and told that it had no effect."""
+
+_UNLESS: Mapping[str, Callable[[Tokenizer], bool]] = {
+    "spaces_between_special_tokens": lambda tokenizer: tokenizer.spaces_special_tokens
+}
+"""Fields of REPORTS that do take effect with some tokenizers."""
 
 _HONOURED: Mapping[tuple[str, str], Callable[[Any], bool]] = {
     ("ChatCompletionRequest", "response_format"): lambda value: value.type == "text",
@@ -63,13 +70,31 @@ _EMPTY: tuple[object, ...] = (None, "", [], {}, ())
 
 def refuse_fields_not_built(request: BaseModel) -> None:
     """RequestError with the reason, for a field that is set to something and would take no effect."""
+    for name, reason in _set_fields(request, REFUSALS):
+        honoured = _HONOURED.get((type(request).__name__, name))
+        if not (honoured and honoured(getattr(request, name))):
+            raise RequestError(f"{name} is not supported here: {reason}.", param=name)
+
+
+def report_fields_without_effect(request: BaseModel, tokenizer: Tokenizer | None, *, strict: bool) -> tuple[str, ...]:
+    """A sentence for each field that is set to something and changes nothing; RequestError if that is not wanted."""
+    warnings = []
+    for name, reason in _set_fields(request, REPORTS):
+        if tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer):
+            continue
+        if strict:
+            problem = f"{name} has no effect here, and the request asks for strict handling: {reason}. Leave it out."
+            raise RequestError(problem, param=name)
+        warnings.append(f"{name} had no effect: {reason}.")
+    return tuple(warnings)
+
+
+def _set_fields(request: BaseModel, table: Mapping[tuple[str, str], str]) -> Iterator[tuple[str, str]]:
+    """The fields of a request that stand in the table and ask for something, each with its reason."""
     model = type(request)
     for name, field in model.model_fields.items():
-        reason = REFUSALS.get((model.__name__, name))
-        if reason is None:
-            continue
-        value = getattr(request, name)
-        honoured = _HONOURED.get((model.__name__, name))
-        unset = value in _EMPTY or value == field.get_default(call_default_factory=True)
-        if not unset and not (honoured and honoured(value)):
-            raise RequestError(f"{name} is not supported here: {reason}.", param=name)
+        reason = table.get((model.__name__, name))
+        if reason is not None:
+            value = getattr(request, name)
+            if value not in _EMPTY and value != field.get_default(call_default_factory=True):
+                yield name, reason

@@ -33,6 +33,7 @@ class Codec(Protocol):
     size: int
     special_ids: frozenset[int]
     pieces: Pieces | None
+    spaces_special_tokens: bool
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """The ids of this text. UnicodeEncodeError if it holds lone surrogates."""
@@ -95,6 +96,11 @@ class Tokenizer:
         return self._codec.token_id(name)
 
     @property
+    def spaces_special_tokens(self) -> bool:
+        """Whether it puts spaces between special tokens in a text, unless told not to."""
+        return self._codec.spaces_special_tokens
+
+    @property
     def chat_template(self) -> str | None:
         """The chat template, or the one called default where there are several."""
         return self._templates.get("default")
@@ -149,6 +155,8 @@ class Tokenizer:
 class FastCodec:
     """A tokenizer of the tokenizers library."""
 
+    spaces_special_tokens = False
+
     def __init__(self, backend: tokenizers.Tokenizer) -> None:
         self._backend = backend
         added = backend.get_added_tokens_decoder()
@@ -178,6 +186,7 @@ class PythonCodec:
     """A tokenizer that transformers runs in Python, one that came with a checkpoint's own code for instance."""
 
     pieces: Pieces | None = None
+    spaces_special_tokens = True
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
