@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.support.requests import generate_request
+from tests.support.requests import beam_request, generate_request
 from tests.support.scripted import VOCABULARY, scripted_decisions
 
 from quire_engine.admission import MAX_CHOICES, check_request
@@ -118,3 +118,59 @@ def test_what_is_not_built_is_refused_by_name(field: str, request_: GenerateRequ
     error = refusal(request_)
     assert error.param == field
     assert f"{field} cannot be honoured" in str(error)
+
+
+# --- beam search
+
+
+def test_a_search_passes() -> None:
+    check_request(beam_request([1], n=4, stop_token_ids=(3,), logprobs=2, prompt_logprobs=0), scripted_decisions())
+
+
+@pytest.mark.parametrize(
+    ("field", "fields"),
+    [
+        ("stop", {"stop": ("a",)}),
+        ("min_tokens", {"min_tokens": 1}),
+        ("logit_bias", {"logit_bias": {1: 1.0}}),
+        ("allowed_token_ids", {"allowed_token_ids": (1,)}),
+        ("bad_words", {"bad_words": ("a",), "bad_words_token_ids": ((1,),)}),
+    ],
+)
+def test_what_forbids_answers_does_not_go_with_a_search(field: str, fields: dict[str, Any]) -> None:
+    error = refusal(beam_request([1], n=2, **fields))
+    assert error.param == field
+    assert "does not go with beam search" in str(error)
+
+
+def test_a_search_is_not_streamed() -> None:
+    streamed = beam_request([1], n=2).model_copy(update={"stream": True})
+    assert refusal(streamed).param == "stream"
+
+
+@pytest.mark.parametrize("limit", [{"max_num_seqs": 4}, {"vocab_size": 4}])
+def test_a_search_is_no_wider_than_what_can_be_computed_at_once(limit: dict[str, int]) -> None:
+    check_request(beam_request([1], n=4), scripted_decisions(**limit))
+    error = refusal(beam_request([1], n=5), **limit)
+    assert error.param == "n"
+    assert "at most 4 beams" in str(error)
+
+
+@pytest.mark.parametrize("penalty", [-33.0, 33.0])
+def test_a_length_penalty_keeps_scores_within_numbers(penalty: float) -> None:
+    check_request(beam_request([1], n=2, length_penalty=32.0), scripted_decisions())
+    assert refusal(beam_request([1], n=2, length_penalty=penalty)).param == "length_penalty"
+
+
+@pytest.mark.parametrize("field", ["n", "max_tokens", "ignore_eos", "include_stop_str_in_output"])
+def test_a_search_and_its_sampling_parameters_say_the_same(field: str) -> None:
+    request = beam_request([1], n=2)
+    asked = request.beam_search
+    changed = {"n": 3, "max_tokens": 7}.get(field, True)
+    other = beam_request([1], **{"n": 2, field: changed}).beam_search
+    assert asked != other
+    assert refusal(request.model_copy(update={"beam_search": other})).param == field
+
+
+def test_a_search_needs_log_probabilities() -> None:
+    assert refusal(beam_request([1], n=2), logprobs_mode="raw_logits").param == "use_beam_search"

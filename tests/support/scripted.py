@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple
 from zlib import crc32
 
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.engine import Engine
 from quire_engine.errors import ModelNotSupported
-from quire_engine.scheduling.batch import Batch, Span, SpanResult
+from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
 
 VOCABULARY = 97
@@ -36,6 +37,15 @@ def checksum(sequence: Sequence, context: Seq[int]) -> int:
 def count_up(sequence: Sequence, context: Seq[int]) -> int:
     """The number after the last one, never the end-of-sequence token."""
     return context[-1] % (VOCABULARY - 1) + 1
+
+
+def likeliest(context: Seq[int], count: int) -> list[tuple[int, float]]:
+    """Tokens that may follow, best first, with log-probabilities: different ones after every context."""
+    state = crc32(f"{list(context)}".encode())
+    first, stride = state % VOCABULARY, 1 + state % (VOCABULARY - 1)
+    tokens = [(first + place * stride) % VOCABULARY for place in range(min(count, VOCABULARY))]
+    steps = accumulate(crc32(f"{state}/{place}".encode()) % 64 for place in range(len(tokens)))
+    return [(token, -step / 32) for token, step in zip(tokens, steps, strict=True)]
 
 
 class Entry(NamedTuple):
@@ -77,6 +87,7 @@ class ScriptedRunner:
         self.batches.append([(s.sequence.handle, s.sequence.index, s.start, s.length) for s in batch.spans])
         if self.steps in self.failing_steps:
             raise RuntimeError("a step that was told to fail")
+        self._copy(batch.copies)
         for span in batch.spans:
             self._store(span)
         return Done([self._result(span) for span in batch.spans])
@@ -89,6 +100,14 @@ class ScriptedRunner:
 
     def _slot(self, sequence: Sequence, position: int) -> int:
         return sequence.blocks[position // self.block_size].index * self.block_size + position % self.block_size
+
+    def _copy(self, copies: Iterable[BlockCopy]) -> None:
+        read = {
+            target * self.block_size + offset: self.cache.get(source * self.block_size + offset)
+            for source, target in copies
+            for offset in range(self.block_size)
+        }
+        self.cache.update({slot: entry for slot, entry in read.items() if entry is not None})
 
     def _store(self, span: Span) -> None:
         assert span.length > 0
@@ -115,8 +134,12 @@ class ScriptedRunner:
         sequence = span.sequence
         context = self._read(sequence, span.stop)
         token = self.script(sequence, context) if span.samples else None
-        wants = sequence.params.logprobs is not None and token is not None
-        return SpanResult(token, TokenLogprobs(token, -1.0, 1) if wants else None, self._prompt_scores(span))
+        scores = None
+        if sequence.params.logprobs is not None and token is not None:
+            ranked = likeliest(context, sequence.params.logprobs)
+            ids, logprobs = zip(*ranked, strict=True) if ranked else ((), ())
+            scores = TokenLogprobs(token, -1.0, 1, ids, logprobs)
+        return SpanResult(token, scores, self._prompt_scores(span))
 
     def _prompt_scores(self, span: Span) -> tuple[TokenLogprobs, ...]:
         sequence = span.sequence

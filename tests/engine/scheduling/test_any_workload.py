@@ -17,8 +17,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 from tests.support.invariants import check_invariants
-from tests.support.requests import submission
-from tests.support.scripted import EOS, checksum, scripted_engine
+from tests.support.plain_beams import plain_beam_search
+from tests.support.requests import beam_request, submission
+from tests.support.scripted import EOS, VOCABULARY, checksum, likeliest, scripted_engine
 
 from quire_engine.engine import Engine
 from quire_engine.sequence import Emission, Sequence, Submission
@@ -39,6 +40,22 @@ def alone(request: GenerateRequest, index: int, longest: int) -> list[int]:
         ended = answer[-1] == EOS and not params.ignore_eos
         if ended or len(answer) == params.max_tokens or len(request.token_ids) + len(answer) == longest:
             return answer
+
+
+def searched(request: GenerateRequest, longest: int) -> dict[int, list[int]]:
+    """The answers of a beam search, by choice."""
+    params, asked = request.sampling_params, request.beam_search
+    assert asked is not None
+    found = plain_beam_search(
+        likeliest,
+        request.token_ids,
+        width=asked.beam_width,
+        max_tokens=min(asked.max_tokens, longest - len(request.token_ids)),
+        length_penalty=asked.length_penalty,
+        ends={*params.stop_token_ids, *(() if params.ignore_eos else (EOS,))},
+        ignored=(EOS,),
+    )
+    return {index: list(answer.tokens) for index, answer in enumerate(found)}
 
 
 class Workload(RuleBasedStateMachine):
@@ -89,12 +106,34 @@ class Workload(RuleBasedStateMachine):
         self.asked[asked.handle] = asked.request
         self.engine.add(asked)
 
+    @rule(
+        pattern=st.sampled_from([(1,), (1, 2)]),
+        length=st.integers(1, 16),
+        fields=st.fixed_dictionaries(
+            {
+                "n": st.integers(1, 4),
+                "max_tokens": st.integers(1, 12),
+                "length_penalty": st.sampled_from([0.0, 1.0, 2.0]),
+                "ignore_eos": st.booleans(),
+                "stop_token_ids": st.sampled_from([(), tuple(range(0, VOCABULARY, 5))]),
+                "priority": st.integers(-1, 1),
+                "logprobs": st.sampled_from([None, 1]),
+                "prompt_logprobs": st.sampled_from([None, 0]),
+            }
+        ),
+    )
+    def search(self, pattern: tuple[int, ...], length: int, fields: dict[str, Any]) -> None:
+        prompt = list(islice(cycle(pattern), min(length, self.longest - 1)))
+        asked = Submission(len(self.asked), beam_request(prompt, **fields))
+        self.asked[asked.handle] = asked.request
+        self.engine.add(asked)
+
     @precondition(lambda self: self.asked)
     @rule(data=st.data(), whole=st.booleans())
     def abort(self, data: st.DataObject, whole: bool) -> None:
         handle = data.draw(st.sampled_from(sorted(self.asked)))
         choices = range(self.asked[handle].sampling_params.n)
-        index = None if whole else data.draw(st.sampled_from(choices))
+        index = None if whole or self.asked[handle].beam_search else data.draw(st.sampled_from(choices))
         self.aborted |= {(handle, choice) for choice in choices if index in (None, choice)}
         self.engine.abort(handle, index)
 
@@ -141,8 +180,9 @@ class Workload(RuleBasedStateMachine):
         assert not self.engine.has_work
         assert self.engine.stats().kv_usage == 0
         for handle, request in self.asked.items():
+            found = searched(request, self.longest) if request.beam_search else {}
             for index in range(request.sampling_params.n):
-                answer = alone(request, index, self.longest)
+                answer = found[index] if found else alone(request, index, self.longest)
                 told = self.tokens(handle, index)
                 if (handle, index) in self.aborted:
                     assert told == answer[: len(told)]

@@ -5,14 +5,28 @@ It knows the request and the decisions; neither the text the tokens came from no
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from quire_engine.config import Decisions
 from quire_engine.errors import PromptTooLong, RequestError
-from quire_protocol import GenerateRequest, SamplingParams
+from quire_protocol import BeamSearchParams, GenerateRequest, SamplingParams
 
 MAX_CHOICES = 16_384
 """Choices of one request; each is a sequence of its own."""
+MAX_LENGTH_PENALTY = 32
+"""With more, up or down, the score of a long answer could be larger or smaller than any number a computer has."""
+
+_ITS_OWN = "beams are compared by the model's own log-probabilities"
+NOT_WHILE_SEARCHING: Mapping[str, str] = {
+    "stop": "beams are token ids, without text until the search is over; stop_token_ids do",
+    "min_tokens": "an end that may not be would take a beam's place",
+    "logit_bias": _ITS_OWN,
+    "allowed_token_ids": _ITS_OWN,
+    "bad_words": _ITS_OWN,
+    "logits_processors": _ITS_OWN,
+    "extra_args": _ITS_OWN,
+}
+"""Sampling parameters that change which answers are allowed, and why a search cannot honour them."""
 
 
 def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokenizer: bool = True) -> None:
@@ -27,6 +41,8 @@ def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokeniz
     _check_tokens(request.sampling_params, decisions.vocab_size)
     _check_logprobs(request.sampling_params, decisions)
     _check_lengths(request, decisions)
+    if request.beam_search is not None:
+        _check_search(request, request.beam_search, decisions)
     if request.priority != 0 and decisions.scheduling_policy != "priority":
         problem = f"priority is {request.priority}, but this server serves first come, first served."
         raise RequestError(
@@ -111,3 +127,42 @@ def _check_lengths(request: GenerateRequest, decisions: Decisions) -> None:
     if params.min_tokens > room:
         problem = f"min_tokens is {params.min_tokens}, but after this prompt the context has room for {room}."
         raise RequestError(f"{problem} Lower it, or shorten the prompt.", param="min_tokens")
+
+
+def _check_search(request: GenerateRequest, search: BeamSearchParams, decisions: Decisions) -> None:
+    """What a beam search needs, and what does not go with one."""
+    params = request.sampling_params
+    for name, value in (
+        ("n", search.beam_width),
+        ("max_tokens", search.max_tokens),
+        ("ignore_eos", search.ignore_eos),
+        ("include_stop_str_in_output", search.include_stop_str_in_output),
+    ):
+        if getattr(params, name) != value:
+            problem = (
+                f"sampling_params.{name} is {getattr(params, name)}, but beam_search says {value}: make them equal."
+            )
+            raise RequestError(problem, param=name)
+    for name, limit, whose in (
+        ("max_num_seqs", decisions.max_num_seqs, "sequences run at the same time"),
+        ("vocab_size", decisions.vocab_size, "tokens are in the vocabulary"),
+    ):
+        if search.beam_width > limit:
+            problem = (
+                f"n is {search.beam_width}, but a search can have at most {limit} beams: so many {whose} ({name})."
+            )
+            raise RequestError(f"{problem} Ask for fewer.", param="n")
+    if abs(search.length_penalty) > MAX_LENGTH_PENALTY:
+        problem = (
+            f"length_penalty is {search.length_penalty}; it goes from -{MAX_LENGTH_PENALTY} to {MAX_LENGTH_PENALTY}."
+        )
+        raise RequestError(problem, param="length_penalty")
+    if request.stream:
+        problem = "stream does not go with beam search: until it is over, any answer may still change."
+        raise RequestError(f"{problem} Leave stream out.", param="stream")
+    if not decisions.logprobs_mode.endswith("logprobs"):
+        problem = f"Beam search compares log-probabilities, and this server reports {decisions.logprobs_mode}."
+        raise RequestError(f"{problem} It needs another logprobs_mode.", param="use_beam_search")
+    for name, reason in NOT_WHILE_SEARCHING.items():
+        if getattr(params, name):
+            raise RequestError(f"{name} does not go with beam search: {reason}. Leave one of them out.", param=name)

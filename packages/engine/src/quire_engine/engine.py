@@ -10,9 +10,11 @@ from quire_engine.config import Decisions, EngineConfig
 from quire_engine.kv.pool import BlockPool
 from quire_engine.runner.base import Runner
 from quire_engine.scheduling.batch import Batch
+from quire_engine.scheduling.beams import BeamRules, scoring_params
 from quire_engine.scheduling.scheduler import Scheduler
 from quire_engine.sequence import Emission, Sequence, Submission
 from quire_engine.stats import Stats
+from quire_protocol import GenerateRequest
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +57,7 @@ class Engine:
 
     def add(self, submission: Submission) -> None:
         """Take in a request that check_request() has passed."""
-        self.scheduler.add(self._sequences(submission))
+        self.scheduler.add(self._sequences(submission), self._beam_rules(submission.request))
 
     def abort(self, handle: int, index: int | None = None) -> None:
         """Forget a request, or one choice of it, and free its blocks at once; nothing is emitted for it any more."""
@@ -92,10 +94,16 @@ class Engine:
         reason = f"The step that computed this request failed ({type(error).__name__}); the server's log has the cause."
         return self.scheduler.fail((span.sequence for span in batch.spans), reason)
 
+    def _beam_rules(self, request: GenerateRequest) -> BeamRules | None:
+        """How a request searches, if it does."""
+        if request.beam_search is None:
+            return None
+        return BeamRules.of(request.beam_search, request.sampling_params, self.decisions.eos_token_ids)
+
     def _sequences(self, submission: Submission) -> list[Sequence]:
         """One sequence for each choice; after a restart, for each choice that is to be continued."""
         request = submission.request
-        params = request.sampling_params
+        params, rules = request.sampling_params, self._beam_rules(request)
         seed = params.seed if params.seed is not None else self._seeds.getrandbits(63)
         emitted = submission.emitted_ids or dict.fromkeys(range(params.n), ())
         prompt = request.token_ids
@@ -105,7 +113,7 @@ class Engine:
                 index=index,
                 tokens=[*prompt, *ids],
                 prompt_length=len(prompt),
-                params=params,
+                params=params if rules is None else scoring_params(params, rules),
                 seed=seed,
                 priority=request.priority,
                 salt=(request.cache_salt or "").encode("utf-8", "surrogatepass"),

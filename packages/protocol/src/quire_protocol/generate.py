@@ -6,7 +6,7 @@ from pydantic import ConfigDict, Field
 
 from quire_protocol.base import CacheSalt, Many, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.logprobs import ChatCompletionLogProbs, Logprob
-from quire_protocol.sampling import SamplingParams
+from quire_protocol.sampling import BeamSearchParams, SamplingParams
 from quire_protocol.usage import StreamOptions
 
 
@@ -23,6 +23,8 @@ class GenerateRequest(RequestModel):
     """Processed images, audio or video that belong to the prompt."""
     sampling_params: SamplingParams
     """How to draw the tokens, and when to stop."""
+    beam_search: BeamSearchParams | None = None
+    """Search for the likeliest answers instead of drawing; what `sampling_params` says too, it says the same."""
     model: str | None = None
     """The served model's name; the server's own when absent."""
     stream: bool | None = False

@@ -102,6 +102,8 @@ DEFAULT_LIMITS = Limits(
         "repetition_penalty": FACTOR,
         "length_penalty": FACTOR,
         "n": Bound(low=0, high=16_384),
+        "beam_width": Bound(low=0, high=16_384),
+        "beam_search": OBJECT,
         "top_k": COUNT,
         "seed": INTEGER,
         "max_tokens": COUNT,

@@ -202,8 +202,8 @@ class BeamSearchParams(Described):
     ignore_eos: bool = False
     """Go on after an end-of-sequence token."""
     temperature: Annotated[float, Field(ge=0, le=2)] = 0.0
-    """As in SamplingParams; log-probabilities are taken after it."""
-    length_penalty: float = 1.0
+    """As in SamplingParams; a search goes by the model's own log-probabilities, whatever it is."""
+    length_penalty: FiniteFloat = 1.0
     """A beam's score is its log-probability divided by its length to this power."""
     include_stop_str_in_output: bool = False
     """Keep the stop token's text at the end of an answer."""

@@ -50,6 +50,11 @@ class KVCache:
             values=tuple(zeros(layer.heads, layer.value_size) for layer in layers),
         )
 
+    def copy_blocks(self, sources: Tensor, targets: Tensor) -> None:
+        """Overwrite blocks with other ones in every layer: both [n] int64, no target twice."""
+        for tensor in (*self.keys, *self.values):
+            tensor[targets] = tensor[sources]
+
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     """Zeros; on a CPU, pages of them that take no memory and no time before they are first written (numpy's calloc)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from quire_engine.sequence import Sequence, TokenLogprobs
 
@@ -26,6 +27,15 @@ class Span:
         return self.stop == len(self.sequence.tokens)
 
 
+class BlockCopy(NamedTuple):
+    """A block to be copied, in every layer."""
+
+    source: int
+    """Number of the block that is read."""
+    target: int
+    """Number of the block that is overwritten."""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """The spans of one step, in the order of the packed rows."""
@@ -33,6 +43,8 @@ class Batch:
     spans: tuple[Span, ...]
     admitted: tuple[Sequence, ...] = ()
     """The sequences among them that began to run in this step."""
+    copies: tuple[BlockCopy, ...] = ()
+    """Done before anything is computed. No target is another one's source."""
 
     def __bool__(self) -> bool:
         return bool(self.spans)

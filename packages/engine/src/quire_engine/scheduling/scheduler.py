@@ -8,8 +8,10 @@ from collections.abc import Sequence as Seq
 from quire_engine.config import SchedulingPolicy
 from quire_engine.kv.digest import extend_chain
 from quire_engine.kv.pool import Block, BlockPool
-from quire_engine.scheduling.batch import Batch, Span, SpanResult
+from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
+from quire_engine.scheduling.beams import BeamGroup, BeamRules
 from quire_engine.scheduling.policy import RANKS, Line
+from quire_engine.scheduling.search import Move, Moves, Search
 from quire_engine.scheduling.stopping import ending
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
 from quire_engine.stats import Counters, Stats
@@ -30,9 +32,9 @@ class Step:
         self.spans.append(Span(sequence, sequence.computed, length))
         self.budget -= length
 
-    def batch(self) -> Batch:
+    def batch(self, copies: Iterable[BlockCopy]) -> Batch:
         """The spans, for good."""
-        return Batch(tuple(self.spans), tuple(self.admitted))
+        return Batch(tuple(self.spans), tuple(self.admitted), tuple(copies))
 
 
 class Scheduler:
@@ -45,6 +47,10 @@ class Scheduler:
     Each step is `schedule()` and then `commit()` or, if computing it failed, `retract()`. Cursors move in `commit()`
     alone. Whatever the order of service, the first running sequence always gets on, and a sequence that has the pool
     to itself always fits: no mix of requests can bring the engine to a halt.
+
+    The sequences of a beam search run and wait like all others, with three differences. One whose continuations are
+    known stays with nothing to compute until its mates are as far (it is settled); it may give its blocks up meanwhile,
+    and then stands in no line. When all are settled, beams move between them. Answers come at the end, all at once.
     """
 
     def __init__(
@@ -71,6 +77,10 @@ class Scheduler:
         self.running = Line(self.rank)
         self.siblings: dict[int, list[Sequence]] = {}
         """By handle: choices that join the waiting line once their prompt is computed."""
+        self.searches: dict[int, Search] = {}
+        """By handle: the beam searches among the requests."""
+        self.copies: dict[Sequence, BlockCopy] = {}
+        """By sequence: what the next step copies for it first. Until that is done, the source is referenced too."""
         self.requests: dict[int, dict[int, Sequence]] = {}
         """By handle and choice: every sequence that has not ended."""
         self.counters = Counters()
@@ -78,8 +88,11 @@ class Scheduler:
 
     # --- requests come and go -----------------------------------------------------------------------------------------
 
-    def add(self, sequences: Seq[Sequence]) -> None:
-        """Take in the choices of one request: the first waits in line, the others for the prompt that it computes."""
+    def add(self, sequences: Seq[Sequence], rules: BeamRules | None = None) -> None:
+        """Take in the choices of one request: the first waits in line, the others for the prompt that it computes.
+
+        With `rules` the sequences are for the beams of a search.
+        """
         leader, *siblings = sequences
         assert leader.handle not in self.requests, f"handle {leader.handle} is taken"
         assert all(len(sequence.tokens) < self.max_length for sequence in sequences), (
@@ -94,18 +107,25 @@ class Scheduler:
         self.requests[leader.handle] = {sequence.index: sequence for sequence in sequences}
         self.counters.prompt_tokens += leader.prompt_length
         self.waiting.join(leader)
-        if siblings:
+        if rules is not None:
+            self.searches[leader.handle] = Search(sequences, BeamGroup(rules, leader.prompt_length, self.max_length))
+        elif siblings:
             self.siblings[leader.handle] = siblings
 
     def abort(self, handle: int, index: int | None = None) -> None:
-        """Forget a request, or one choice of it, and free its blocks at once. What has ended already is no error."""
+        """Forget a request, or one choice of it, and free its blocks at once. What has ended already is no error.
+
+        A search has no choices before it is over: it is forgotten as a whole.
+        """
         choices = self.requests.get(handle, {})
+        if handle in self.searches:
+            index = None
         for sequence in [choices[i] for i in tuple(choices) if index in (None, i)]:
             self._end(sequence, "abort")
 
     def fail(self, sequences: Iterable[Sequence], error: str) -> list[Emission]:
         """End sequences that could not be computed, and say so."""
-        return [self._fail(sequence, error) for sequence in sequences]
+        return [emission for sequence in sequences for emission in self._fail(sequence, error)]
 
     @property
     def has_work(self) -> bool:
@@ -138,7 +158,12 @@ class Scheduler:
                 break
         while self.waiting and self._admit(self.waiting.first, step):
             pass
-        return step.batch()
+        while self.waiting and not step.spans:  # who runs is settled, and waits for somebody in line
+            if self.running:
+                self._preempt(self.running.last)
+            step.is_short_of_blocks = False
+            self._admit(self.waiting.first, step)
+        return step.batch(self.copies.values())
 
     def retract(self, batch: Batch) -> None:
         """Undo the schedule() that gave `batch`, none of which was computed, so that the next one can give it again.
@@ -153,6 +178,8 @@ class Scheduler:
         """Give a running sequence its share of the step; False if nothing is left to share."""
         if step.budget == 0:
             return False
+        if sequence.pending == 0:  # settled
+            return True
         while not self._reserve(sequence):
             step.is_short_of_blocks = True
             victim = self.running.last
@@ -213,11 +240,14 @@ class Scheduler:
         self.counters.preemptions += 1
 
     def _suspend(self, sequence: Sequence) -> None:
+        is_settled = sequence.pending == 0
         self._stop_running(sequence)
-        self.waiting.join(sequence)
+        if not is_settled:
+            self.waiting.join(sequence)
 
     def _stop_running(self, sequence: Sequence) -> None:
         self.running.leave(sequence)
+        self._forget_copy(sequence)
         sequence.is_running = False
         self.pool.release(sequence.blocks)
         sequence.blocks = []
@@ -244,16 +274,20 @@ class Scheduler:
     def commit(self, batch: Batch, results: Seq[SpanResult]) -> list[Emission]:
         """Take in what a step computed: cursors advance, full blocks are published, stops are decided."""
         self._count_lookups(batch)
-        emissions = []
+        for sequence in tuple(self.copies):
+            self._forget_copy(sequence)
+        emissions: list[Emission] = []
         for span, result in zip(batch.spans, results, strict=True):
             if not span.sequence.is_running:  # aborted while its step was computed
                 continue
             if result.error is not None:  # what the span left in its blocks is not to be trusted: publish nothing
-                emissions.append(self._fail(span.sequence, result.error))
+                emissions += self._fail(span.sequence, result.error)
                 continue
             self._advance(span)
             scores = self._new_scores(span, result.prompt_logprobs)
-            if span.samples:
+            if span.samples and span.sequence.handle in self.searches:
+                emissions += self._settle(span.sequence, result, scores)
+            elif span.samples:
                 emissions.append(self._append(span.sequence, result, scores))
             elif scores:
                 emissions.append(self._report(span.sequence, scores))
@@ -306,14 +340,102 @@ class Scheduler:
             cached_tokens=sequence.cached_tokens,
         )
 
+    # --- beams --------------------------------------------------------------------------------------------------------
+
+    def _settle(self, sequence: Sequence, result: SpanResult, scores: tuple[TokenLogprobs, ...]) -> list[Emission]:
+        """Take in what may follow in a sequence of a search; the search goes on when it was the last one missing."""
+        assert result.logprobs is not None, "a search asks for the likeliest continuations"
+        search = self.searches[sequence.handle]
+        told = [self._report(sequence, scores)] if scores else []
+        if not search.settle(sequence, result.logprobs):
+            return told
+        moves = search.advance()
+        self.counters.generation_tokens += len(search.live)
+        if search.is_over:
+            return told + self._conclude(search)
+        self._carry_out(moves)
+        return told
+
+    def _carry_out(self, moves: Moves) -> None:
+        """Let the sequences of a search hold its next beams."""
+        for sequence in moves.vacated:
+            if sequence.is_running:
+                self._stop_running(sequence)
+        for move in moves.forks:
+            self._fork(move)
+        for sequence, _, token in moves.stays:
+            sequence.tokens.append(token)
+            if not sequence.is_running:
+                self.waiting.join(sequence)
+
+    def _fork(self, move: Move) -> None:
+        """Continue in one sequence what another one holds: on the same blocks if there is room, else by recomputing."""
+        source, target, token = move
+        target.tokens = [*source.tokens, token]
+        target.chain = source.chain.copy()
+        target.cached_tokens = source.cached_tokens
+        if not self._share_blocks(source, target):
+            target.preemptions += 1
+            self.counters.preemptions += 1
+            self.waiting.join(target)
+
+    def _share_blocks(self, source: Sequence, target: Sequence) -> bool:
+        """Let a sequence run on another one's blocks, of which a partly filled one is copied; False without room."""
+        full, rest = divmod(source.computed, self.block_size)
+        if not source.is_running or len(self.running) == self.max_running or (rest and self.pool.num_free == 0):
+            return False
+        target.blocks = source.blocks[:full]
+        self.pool.share(target.blocks)
+        if rest:
+            self.pool.share(source.blocks[full:])
+            target.blocks += self.pool.take(1)
+            self.copies[target] = BlockCopy(source.blocks[full].index, target.blocks[full].index)
+        target.computed = source.computed
+        target.is_running = True
+        self.running.join(target)
+        return True
+
+    def _forget_copy(self, sequence: Sequence) -> None:
+        """Let go of the block that was to be copied for a sequence, if there is one."""
+        copy = self.copies.pop(sequence, None)
+        if copy is not None:
+            self.pool.release([self.pool.blocks[copy.source]])
+
+    def _conclude(self, search: Search) -> list[Emission]:
+        """Give the answers of a search that is over, one to each of its sequences."""
+        emissions = []
+        for sequence, (beam, _, ended) in zip(search.sequences, search.answers(), strict=True):
+            answer = beam.answer()
+            self._end(sequence, ended.reason)
+            emissions.append(
+                Emission(
+                    sequence.handle,
+                    sequence.index,
+                    tuple(token.token_id for token in answer),
+                    logprobs=answer if search.reports_logprobs else (),
+                    finish_reason=ended.reason,
+                    stop_reason=ended.stop_token,
+                    cached_tokens=search.sequences[0].cached_tokens,
+                )
+            )
+        return emissions
+
+    # --- endings ------------------------------------------------------------------------------------------------------
+
     def _report(self, sequence: Sequence, scores: tuple[TokenLogprobs, ...]) -> Emission:
         cached = sequence.cached_tokens
         return Emission(sequence.handle, sequence.index, (), prompt_logprobs=scores, cached_tokens=cached)
 
-    def _fail(self, sequence: Sequence, error: str) -> Emission:
-        self._end(sequence, "error")
-        cached = sequence.cached_tokens
-        return Emission(sequence.handle, sequence.index, (), finish_reason="error", cached_tokens=cached, error=error)
+    def _fail(self, sequence: Sequence, error: str) -> list[Emission]:
+        """End a sequence, or the search that it is part of, unless that has failed already."""
+        choices = self.requests.get(sequence.handle, {})
+        failed = [*choices.values()] if sequence.handle in self.searches else [sequence] if choices else []
+        for each in failed:
+            self._end(each, "error")
+        return [
+            Emission(s.handle, s.index, (), finish_reason="error", cached_tokens=s.cached_tokens, error=error)
+            for s in failed
+        ]
 
     def _end(self, sequence: Sequence, reason: FinishReason) -> None:
         """Forget a sequence wherever it stands, and free what it holds."""
@@ -322,13 +444,14 @@ class Scheduler:
         del choices[sequence.index]
         if not choices:
             del self.requests[sequence.handle]
+            self.searches.pop(sequence.handle, None)
         siblings = self.siblings.get(sequence.handle, [])
         if sequence in siblings:
             siblings.remove(sequence)
         else:
             if sequence.is_running:
                 self._stop_running(sequence)
-            else:
+            elif sequence in self.waiting:  # the sequences of a search may stand in no line
                 self.waiting.leave(sequence)
             if siblings:  # somebody still has to compute the prompt
                 self.waiting.join(siblings.pop(0))
