@@ -8,7 +8,7 @@ from tests.support.scripted import VOCABULARY, scripted_decisions
 
 from quire_engine.admission import MAX_CHOICES, check_request
 from quire_engine.errors import PromptTooLong, RequestError
-from quire_protocol import GenerateRequest, SamplingParams
+from quire_protocol import GenerateRequest
 from quire_protocol.sampling import StructuredOutputsParams
 
 
@@ -110,7 +110,6 @@ def test_there_is_a_limit_to_the_choices() -> None:
         ("features", generate_request([1], features="pixels")),
         ("kv_transfer_params", generate_request([1], kv_transfer_params={"a": 1})),
         ("structured_outputs", generate_request([1], structured_outputs=StructuredOutputsParams(regex="a"))),
-        ("logits_processors", GenerateRequest(token_ids=[1], sampling_params=SamplingParams(logits_processors=(max,)))),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -118,6 +117,11 @@ def test_what_is_not_built_is_refused_by_name(field: str, request_: GenerateRequ
     error = refusal(request_)
     assert error.param == field
     assert f"{field} cannot be honoured" in str(error)
+
+
+def test_logits_processors_must_be_among_those_that_the_server_allows() -> None:
+    error = refusal(generate_request([1], logits_processors=("shop.a", "shop.b")), allowed_processors=("shop.a",))
+    assert (error.param, '"shop.b"' in str(error)) == ("logits_processors", True)
 
 
 # --- beam search

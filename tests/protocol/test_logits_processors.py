@@ -88,8 +88,13 @@ def test_a_constructor_knows_its_fields() -> None:
     assert error["loc"] == ("logits_processors", 0, "arguments")
 
 
-def test_a_request_resolves_its_processors_when_it_is_sampled() -> None:
-    request = CompletionRequest(prompt="Hi", logits_processors=["shop.halve"])
-    params = request.to_sampling_params(16, r"shop\.")
-    assert params.logits_processors is not None
-    assert [processor.__name__ for processor in params.logits_processors] == ["halve"]
+def test_parameters_hold_names_and_arguments_so_that_they_can_be_sent_on() -> None:
+    asked = ["shop.halve", {"qualname": "shop.broken", "kwargs": {"offset": 1}}]
+    params = CompletionRequest(prompt="Hi", logits_processors=asked).to_sampling_params(16, r"shop\.")
+    assert params.logits_processors == ("shop.halve", LogitsProcessorConstructor(**asked[1]))
+
+
+@pytest.mark.parametrize(("name", "pattern"), [("shop.halve", None), ("shop.halve", "other"), ("os.system", ".*")])
+def test_a_request_for_others_has_no_parameters(name: str, pattern: str | None) -> None:
+    with pytest.raises(ValidationError, match="logits_processors"):
+        CompletionRequest(prompt="Hi", logits_processors=[name]).to_sampling_params(16, pattern)

@@ -21,15 +21,11 @@ TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "ob
 VALUES: dict[str, dict[str, Any]] = {
     "features": {"features": "x"},
     "kv_transfer_params": {"kv_transfer_params": {"a": 1}},
-    "length_penalty": {"length_penalty": 0.0},
-    "logits_processors": {"logits_processors": ["os.system"]},
     "mm_processor_kwargs": {"mm_processor_kwargs": {"a": 1}},
     "prompt_embeds": {"prompt_embeds": "AAAA"},
     "response_format": {"response_format": {"type": "json_object"}},
     "structured_outputs": {"structured_outputs": {"regex": "a+"}},
     "tool_choice": {"tools": [TOOL], "tool_choice": "required"},
-    "use_beam_search": {"use_beam_search": True, "n": 2},
-    "vllm_xargs": {"vllm_xargs": {"a": 1}},
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -41,10 +42,11 @@ class Server:
 
 
 @contextmanager
-def quire_serve(*flags: str) -> Iterator[Server]:
-    """A server that is ready; it is stopped afterwards."""
+def quire_serve(*flags: str, **environment: str) -> Iterator[Server]:
+    """A server that is ready, with these variables in its environment; it is stopped afterwards."""
     command = (*QUIRE, "serve", "--port", "0", *flags)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    variables = {**os.environ, **environment}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables) as process:
         try:
             told = _until_ready(process)
             ready = re.fullmatch(r"ready after [\d.]+ s: (\S+)", told[-1])

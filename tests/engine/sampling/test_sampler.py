@@ -120,8 +120,8 @@ def test_a_row_that_is_no_number_is_that_rows_error_alone(poison: float, tempera
 def test_parameters_that_exclude_every_token_are_that_rows_error_alone() -> None:
     nothing = sequence(allowed_token_ids=(5,), bad_words_token_ids=((5,),))
     results = sample(random_logits(2), [nothing, sequence(temperature=0)])
-    assert "no token is left" in (results[0].error or "")
-    assert results[1].error is None
+    assert "No token is left" in (results[0].error or "")
+    assert (results[0].param, results[1].error) == ("allowed_token_ids", None)
 
 
 def test_members_may_come_and_go_between_steps() -> None:

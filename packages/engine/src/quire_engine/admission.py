@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from quire_engine.config import Decisions
 from quire_engine.errors import PromptTooLong, RequestError
 from quire_protocol import BeamSearchParams, GenerateRequest, SamplingParams
+from quire_protocol.logits_processors import name_of
 
 MAX_CHOICES = 16_384
 """Choices of one request; each is a sequence of its own."""
@@ -37,6 +38,7 @@ def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokeniz
     _check_built(request)
     if request.sampling_params.stop and not has_tokenizer:
         raise RequestError("stop needs a tokenizer, and this server has none: use stop_token_ids.", param="stop")
+    _check_processors(request.sampling_params, decisions)
     _check_prompt(request, decisions)
     _check_tokens(request.sampling_params, decisions.vocab_size)
     _check_logprobs(request.sampling_params, decisions)
@@ -57,7 +59,6 @@ def _check_built(request: GenerateRequest) -> None:
         ("features", request.features, "images, audio and video are not served yet"),
         ("kv_transfer_params", request.kv_transfer_params, "no KV connector is configured"),
         ("structured_outputs", params.structured_outputs, "constrained answers are not served yet"),
-        ("logits_processors", params.logits_processors, "no logits processors are installed"),
     )
     for name, value, reason in absent:
         if value:
@@ -71,6 +72,14 @@ def _check_built(request: GenerateRequest) -> None:
         raise RequestError(
             "bad_words came without its token ids: it needs a tokenizer on the server.", param="bad_words"
         )
+
+
+def _check_processors(params: SamplingParams, decisions: Decisions) -> None:
+    for name in map(name_of, params.logits_processors or ()):
+        if name not in decisions.allowed_processors:
+            allowed = ", ".join(decisions.allowed_processors) or "none (logits_processor_pattern allows some)"
+            problem = f'logits_processors has "{name}", but this server allows {allowed}.'
+            raise RequestError(problem, param="logits_processors")
 
 
 def _check_prompt(request: GenerateRequest, decisions: Decisions) -> None:

@@ -223,6 +223,7 @@ def _join(outputs: list[Output]) -> Output:
         stop_reason=last.stop_reason,
         cached_tokens=last.cached_tokens,
         error=last.error,
+        param=last.param,
     )
 
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 SchedulingPolicy = Literal["fcfs", "priority"]
@@ -56,8 +57,21 @@ class EngineConfig(BaseModel):
     """Most log-probabilities a request may ask for per token; -1 lifts the limit."""
     logprobs_mode: LogprobsMode = "raw_logprobs"
     """What is reported as log-probabilities: log-probabilities or bare logits, of the model's own distribution (raw) or of the one drawn from (processed: after masks, biases, penalties, temperature, top-k, top-p and min-p). A prompt's tokens are not drawn, so theirs are raw."""  # noqa: E501
+    logits_processors: tuple[str, ...] = ()
+    """Registered logits processors that are applied to every request, which steers them by `vllm_xargs`."""
+    logits_processor_pattern: str | None = None
+    """Regular expression for the registered names that requests may give in their own `logits_processors`; none unless given."""  # noqa: E501
     skip_tokenizer_init: bool = False
     """Load no tokenizer: token ids in, token ids out."""
+
+    @field_validator("logits_processor_pattern")
+    @classmethod
+    def _is_a_regular_expression(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f'logits_processor_pattern is "{pattern}", no regular expression: {error}.') from error
+        return pattern
 
 
 class Decisions(BaseModel):
@@ -101,6 +115,12 @@ class Decisions(BaseModel):
     """Most log-probabilities per token; -1 is no limit."""
     logprobs_mode: LogprobsMode = "raw_logprobs"
     """What is reported as log-probabilities."""
+    logits_processor_pattern: str | None = None
+    """Which registered logits processors requests may name; none when absent."""
+    allowed_processors: tuple[str, ...] = ()
+    """Those that are registered."""
+    xargs: tuple[str, ...] = ()
+    """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
     notes: tuple[str, ...] = ()

@@ -59,6 +59,7 @@ def decide(
         scheduling_policy=config.scheduling_policy,
         max_logprobs=config.max_logprobs,
         logprobs_mode=config.logprobs_mode,
+        logits_processor_pattern=config.logits_processor_pattern,
         sampling_defaults=dict(spec.sampling_defaults),
         notes=tuple(notes),
     )

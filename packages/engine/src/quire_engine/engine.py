@@ -7,6 +7,7 @@ from random import Random
 from typing import Protocol
 
 from quire_engine.config import Decisions, EngineConfig
+from quire_engine.extensions import Extension, allowed_names, applied
 from quire_engine.kv.pool import BlockPool
 from quire_engine.runner.base import Runner
 from quire_engine.scheduling.batch import Batch
@@ -30,8 +31,10 @@ class EngineFactory(Protocol):
 class Engine:
     """One model and the requests that it is answering. Not thread-safe: whoever calls step() makes every other call."""
 
-    def __init__(self, runner: Runner, decisions: Decisions, *, seed: int = 0) -> None:
-        """`seed` starts the draws of seeds for requests that bring none."""
+    def __init__(
+        self, runner: Runner, decisions: Decisions, *, seed: int = 0, extensions: tuple[Extension, ...] = ()
+    ) -> None:
+        """`seed` starts the draws of seeds for requests that bring none; `extensions` are applied to every request."""
         self.runner = runner
         self.decisions = decisions
         self.scheduler = Scheduler(
@@ -45,15 +48,21 @@ class Engine:
             eos_token_ids=decisions.eos_token_ids,
         )
         self._seeds = Random(seed)
+        self._extensions = extensions
 
     @classmethod
     def load(cls, config: EngineConfig, *, progress: bool = False) -> Engine:
         """An engine with the model that `config` names. ConfigError if that cannot be served."""
         from quire_engine.runner.load import load_runner  # torch and transformers come with it
 
+        extensions = tuple(map(Extension.load, config.logits_processors))  # before anything that takes long
         runner, decisions = load_runner(config, progress=progress)
+        found = {
+            "allowed_processors": allowed_names(config.logits_processor_pattern),
+            "xargs": tuple(sorted({name for extension in extensions for name in extension.takes})),
+        }
         runner.warm_up()
-        return cls(runner, decisions, seed=config.seed)
+        return cls(runner, decisions.model_copy(update=found), seed=config.seed, extensions=extensions)
 
     def add(self, submission: Submission) -> None:
         """Take in a request that check_request() has passed."""
@@ -103,7 +112,7 @@ class Engine:
     def _sequences(self, submission: Submission) -> list[Sequence]:
         """One sequence for each choice; after a restart, for each choice that is to be continued."""
         request = submission.request
-        params, rules = request.sampling_params, self._beam_rules(request)
+        params, rules = applied(request.sampling_params, self._extensions), self._beam_rules(request)
         seed = params.seed if params.seed is not None else self._seeds.getrandbits(63)
         emitted = submission.emitted_ids or dict.fromkeys(range(params.n), ())
         prompt = request.token_ids

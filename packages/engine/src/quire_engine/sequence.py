@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from quire_engine.extensions import Processors
 from quire_protocol import GenerateRequest, SamplingParams
 
 if TYPE_CHECKING:
@@ -54,6 +55,8 @@ class Emission(msgspec.Struct, frozen=True, array_like=True):
     """Prompt tokens taken from the prefix cache; the same in every emission of a choice."""
     error: str | None = None
     """What went wrong, when `finish_reason` is "error"."""
+    param: str | None = None
+    """The field of the request that is to blame for it, if one is."""
 
 
 @dataclass(eq=False, slots=True)
@@ -90,6 +93,12 @@ class Sequence:
     """Times it gave its blocks back."""
     scored: int = 0
     """Prompt positions, from the second one on, whose log-probabilities were emitted."""
+    processors: Processors | None = field(init=False)
+    """Its own logits processors, if its parameters name some. Only the sampler calls them."""
+
+    def __post_init__(self) -> None:
+        named = self.params.logits_processors
+        self.processors = Processors(named) if named else None
 
     @property
     def pending(self) -> int:

@@ -1,15 +1,14 @@
 """How tokens are drawn and when to stop: what was asked, checked and frozen. Knows no tensor and no tokenizer."""
 
-from collections.abc import Callable
 from enum import Enum
 from math import copysign
 from typing import Annotated, Any, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, FiniteFloat, ModelWrapValidatorHandler, model_validator
 from pydantic.dataclasses import dataclass
-from pydantic.json_schema import SkipJsonSchema
 
 from quire_protocol.base import Described, Int64
+from quire_protocol.logits_processors import NamedProcessor
 from quire_protocol.problems import field_error, in_words
 
 _CONFIG = ConfigDict(extra="forbid", defer_build=True)
@@ -141,8 +140,8 @@ class SamplingParams(Described):
     """Leave special tokens out of the text."""
     spaces_between_special_tokens: bool = True
     """Put spaces between special tokens in the text."""
-    logits_processors: SkipJsonSchema[tuple[Callable[..., Any], ...] | None] = None
-    """Functions that change the logits before the draw, already resolved."""
+    logits_processors: tuple[NamedProcessor, ...] | None = None
+    """Registered processors that change the logits before the draw: their names, or how to build them."""
     include_stop_str_in_output: bool = False
     """Keep the stop string, or the stop token's text, at the end of the answer."""
     truncate_prompt_tokens: Annotated[int, Field(ge=-1)] | None = None

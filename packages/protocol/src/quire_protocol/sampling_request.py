@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from quire_protocol.base import CacheSalt, Int64, Many, RequestModel, random_uuid
 from quire_protocol.formats import AnyResponseFormat, constrain
-from quire_protocol.logits_processors import LogitsProcessors, get_logits_processors
+from quire_protocol.logits_processors import LogitsProcessors, allowed_logits_processors
 from quire_protocol.problems import field_error
 from quire_protocol.sampling import (
     CONSTRAINTS,
@@ -131,7 +131,7 @@ class SamplingRequest(RequestModel):
             min_tokens=self.min_tokens,
             skip_special_tokens=self.skip_special_tokens,
             spaces_between_special_tokens=self.spaces_between_special_tokens,
-            logits_processors=get_logits_processors(self.logits_processors, pattern),
+            logits_processors=allowed_logits_processors(self.logits_processors, pattern),
             include_stop_str_in_output=self.include_stop_str_in_output,
             truncate_prompt_tokens=self.truncate_prompt_tokens,
             output_kind=RequestOutputKind.DELTA if self.stream else RequestOutputKind.FINAL_ONLY,

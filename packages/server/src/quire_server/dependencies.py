@@ -25,7 +25,6 @@ from quire_protocol import (
     TokenizeChatRequest,
     TokenizeCompletionRequest,
     check_limits,
-    unknown_fields,
 )
 from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
@@ -35,7 +34,7 @@ from quire_server.middleware import REQUEST_ID, handles_strictly, name_user
 from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
 from quire_server.settings import ServerSettings
-from quire_server.unknown import judged
+from quire_server.unknown import judged, strangers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -96,7 +95,7 @@ class Serving:
         except LimitError as error:
             raise RequestError(str(error), param=error.param) from error
         strict = handles_strictly(http)
-        unknown = judged(unknown_fields(request), self.settings.unknown_fields, strict=strict)
+        unknown = judged(strangers(request, self.engine.decisions.xargs), self.settings.unknown_fields, strict=strict)
         refuse_fields_not_built(request)
         return unknown + report_fields_without_effect(request, self.engine.tokenizer, strict=strict)
 

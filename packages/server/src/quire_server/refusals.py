@@ -14,32 +14,21 @@ from quire_engine.errors import RequestError
 from quire_engine.text.tokenizer import Tokenizer
 
 _CONSTRAINTS = "constrained outputs are not built yet; ask for the format in the prompt"
-_BEAMS = "beam search is not built yet; use n and a temperature for several answers"
-_PROCESSORS = "custom logits processors are not built yet; logit_bias, bad_words and allowed_token_ids are"
 _TRANSFER = "no KV connector is built yet; leave the field out"
-_EXTENSIONS = "no extension is installed that would take these arguments; leave the field out"
 _MULTIMODAL = "images, audio and video are not built yet; send text"
 _TOOLS = "tool calls are not parsed yet; with tool_choice none the tools are shown to the model"
 _SPACES = "this model's tokenizer puts none there by itself"
 
 REFUSALS: Mapping[tuple[str, str], str] = {
     ("ChatCompletionRequest", "kv_transfer_params"): _TRANSFER,
-    ("ChatCompletionRequest", "length_penalty"): _BEAMS,
-    ("ChatCompletionRequest", "logits_processors"): _PROCESSORS,
     ("ChatCompletionRequest", "mm_processor_kwargs"): _MULTIMODAL,
     ("ChatCompletionRequest", "response_format"): _CONSTRAINTS,
     ("ChatCompletionRequest", "structured_outputs"): _CONSTRAINTS,
     ("ChatCompletionRequest", "tool_choice"): _TOOLS,
-    ("ChatCompletionRequest", "use_beam_search"): _BEAMS,
-    ("ChatCompletionRequest", "vllm_xargs"): _EXTENSIONS,
     ("CompletionRequest", "kv_transfer_params"): _TRANSFER,
-    ("CompletionRequest", "length_penalty"): _BEAMS,
-    ("CompletionRequest", "logits_processors"): _PROCESSORS,
     ("CompletionRequest", "prompt_embeds"): "embedded prompts are not built yet; send text or token ids in prompt",
     ("CompletionRequest", "response_format"): _CONSTRAINTS,
     ("CompletionRequest", "structured_outputs"): _CONSTRAINTS,
-    ("CompletionRequest", "use_beam_search"): _BEAMS,
-    ("CompletionRequest", "vllm_xargs"): _EXTENSIONS,
     ("GenerateRequest", "features"): _MULTIMODAL,
     ("GenerateRequest", "kv_transfer_params"): _TRANSFER,
     ("TokenizeChatRequest", "mm_processor_kwargs"): _MULTIMODAL,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -59,6 +59,8 @@ class Step:
     """[R] tokens of each row's sequence so far: the position of the token about to be drawn."""
     last_ids: Tensor
     """[R] the last of those tokens, on the device."""
+    failures: dict[int, Exception] = field(default_factory=dict)
+    """By row: why no token can be drawn there. Whoever transforms the logits puts in what went wrong."""
 
 
 class LogitsTransform(Protocol):

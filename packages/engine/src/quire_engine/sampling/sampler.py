@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import partial
@@ -22,6 +22,7 @@ from quire_engine.sampling.logprobs import PROCESSED, Scores, score
 from quire_engine.sampling.min_p import MinP
 from quire_engine.sampling.min_tokens import MinTokens
 from quire_engine.sampling.penalties import Penalties
+from quire_engine.sampling.processors import CustomProcessors
 from quire_engine.sampling.temperature import Temperature
 from quire_engine.sampling.top_k_top_p import TopKTopP
 from quire_engine.scheduling.batch import SpanResult
@@ -30,6 +31,7 @@ from quire_protocol import SamplingParams
 
 # In the order in which they apply. To add one: write its file, and one line here.
 TRANSFORMS: tuple[type[LogitsTransform], ...] = (
+    CustomProcessors,
     AllowedTokens,
     BadWords,
     MinTokens,
@@ -39,6 +41,15 @@ TRANSFORMS: tuple[type[LogitsTransform], ...] = (
     MinP,
     TopKTopP,
 )
+
+EXCLUDING: Mapping[str, str] = {
+    "allowed_token_ids": "allowed_token_ids",
+    "bad_words": "bad_words_token_ids",
+    "min_tokens": "min_tokens",
+    "logit_bias": "logit_bias",
+    "logits_processors": "logits_processors",
+}
+"""Fields that can exclude tokens, and so all of them, each with the parameter it becomes."""
 
 
 class Columns:
@@ -97,6 +108,8 @@ class Sampled:
     """[R] the largest logit the token was chosen by; not finite where there was nothing to choose."""
     columns: Columns
     scores: Scores | None
+    failures: Mapping[int, Exception]
+    """By row: why there is no token."""
 
     def read(self) -> list[SpanResult]:
         """To the host: one result for each row."""
@@ -106,14 +119,26 @@ class Sampled:
             scores = dict(zip(rows, self.scores.read(self.columns.scored_counts), strict=True))
         finite = self.best.isfinite().tolist()
         return [
-            SpanResult(token=token, logprobs=scores.get(row)) if finite[row] else SpanResult(error=self._reason(row))
+            SpanResult(token=token, logprobs=scores.get(row))
+            if finite[row] and row not in self.failures
+            else self._failure(row)
             for row, token in enumerate(self.tokens.tolist())
         ]
 
-    def _reason(self, row: int) -> str:
+    def _failure(self, row: int) -> SpanResult:
+        """Why a row has no token, and the field that is to blame."""
+        params = self.columns.sequences[row].params
+        if failure := self.failures.get(row):
+            return SpanResult(error=str(failure), param=getattr(failure, "param", None))
         if float(self.best[row]) == float("-inf"):
-            return "no token is left to draw: allowed_token_ids, bad_words, logit_bias and min_tokens exclude them all"
-        return "the model gave logits that are not finite numbers; the checkpoint may need another dtype"
+            excluding = [field for field, name in EXCLUDING.items() if getattr(params, name)]
+            reason = f"No token is left to draw: {' and '.join(excluding)} exclude them all."
+            return SpanResult(error=reason, param=excluding[0] if excluding else None)
+        if params.logits_processors:
+            return SpanResult(error="The logits processors left logits that are not finite numbers.")
+        return SpanResult(
+            error="The model gave logits that are not finite numbers; the checkpoint may need another dtype."
+        )
 
 
 class Sampler:
@@ -145,7 +170,7 @@ class Sampler:
         if scored is not None:
             looked_at = logits[scored.index] if raw is None else raw
             scores = score(looked_at, tokens[scored.index], columns.scored_counts, self._logprobs_mode)
-        return Sampled(tokens, best, columns, scores)
+        return Sampled(tokens, best, columns, scores, step.failures)
 
 
 def _words(numbers: Seq[int]) -> NDArray[np.uint64]:

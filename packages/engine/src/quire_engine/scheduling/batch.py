@@ -67,3 +67,5 @@ class SpanResult:
     """Of the prompt tokens that the span's rows predict, when asked for: positions start + 1 … within the prompt."""
     error: str | None = None
     """Why no token could be drawn (logits that are not numbers, say); the scheduler ends this sequence alone."""
+    param: str | None = None
+    """The field of the request that is to blame for the error, if one is."""

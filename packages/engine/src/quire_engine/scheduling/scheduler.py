@@ -281,7 +281,7 @@ class Scheduler:
             if not span.sequence.is_running:  # aborted while its step was computed
                 continue
             if result.error is not None:  # what the span left in its blocks is not to be trusted: publish nothing
-                emissions += self._fail(span.sequence, result.error)
+                emissions += self._fail(span.sequence, result.error, result.param)
                 continue
             self._advance(span)
             scores = self._new_scores(span, result.prompt_logprobs)
@@ -426,14 +426,16 @@ class Scheduler:
         cached = sequence.cached_tokens
         return Emission(sequence.handle, sequence.index, (), prompt_logprobs=scores, cached_tokens=cached)
 
-    def _fail(self, sequence: Sequence, error: str) -> list[Emission]:
+    def _fail(self, sequence: Sequence, error: str, param: str | None = None) -> list[Emission]:
         """End a sequence, or the search that it is part of, unless that has failed already."""
         choices = self.requests.get(sequence.handle, {})
         failed = [*choices.values()] if sequence.handle in self.searches else [sequence] if choices else []
         for each in failed:
             self._end(each, "error")
         return [
-            Emission(s.handle, s.index, (), finish_reason="error", cached_tokens=s.cached_tokens, error=error)
+            Emission(
+                s.handle, s.index, (), finish_reason="error", cached_tokens=s.cached_tokens, error=error, param=param
+            )
             for s in failed
         ]
 

@@ -34,6 +34,8 @@ class Output:
     """Prompt tokens taken from the prefix cache."""
     error: str | None = None
     """What went wrong, when `finish_reason` is "error"."""
+    param: str | None = None
+    """The field of the request that is to blame for it, if one is."""
 
 
 class OutputProcessor:
@@ -76,6 +78,7 @@ class OutputProcessor:
             stop_reason=emission.stop_reason if stop is None else stop,
             cached_tokens=emission.cached_tokens,
             error=emission.error,
+            param=emission.param,
         )
 
     def _hand_over_prompt_logprobs(self) -> tuple[TokenLogprobs | None, ...] | None:

@@ -47,14 +47,13 @@ class Renderer:
         *,
         chat_template: str | None = None,
         trust_request_chat_template: bool = False,
-        logits_processor_pattern: str | None = None,
     ) -> None:
         self._tokenizer = tokenizer
         self._defaults = decisions.sampling_defaults
         self._lengths = Lengths(decisions.max_model_len, decisions.sampling_defaults.get("max_new_tokens"))
         self._chat_template = chat_template
         self._trusts_requests = trust_request_chat_template
-        self._processor_pattern = logits_processor_pattern
+        self._processor_pattern = decisions.logits_processor_pattern
         self._vocab_size = decisions.vocab_size
         self._infill = Infill.of(tokenizer)
         if (source := chat_template or tokenizer.chat_template) is not None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from typing import Protocol, Self
 
+from quire_engine.errors import RequestError
 from quire_engine.text.output import Output
 from quire_server.errors import AnswerFailed
 
@@ -22,14 +23,16 @@ class Outputs(Protocol):
 
 
 async def deliveries(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, Output]]:
-    """Each delivery as it comes, with the place of its request. AnswerFailed when the engine gave one up.
+    """Each delivery as it comes, with the place of its request.
 
-    However this ends, every request has ended with it.
+    AnswerFailed when the engine gave one up, RequestError when a field of the request is to blame for that. However
+    this ends, every request has ended with it.
     """
     try:
         async for place, output in _one(requests[0]) if len(requests) == 1 else _several(requests):
             if output.finish_reason == "error":
-                raise AnswerFailed(output.error or "The engine gave this answer up.")
+                reason = output.error or "The engine gave this answer up."
+                raise RequestError(reason, param=output.param) if output.param else AnswerFailed(reason)
             yield place, output
     finally:
         for request in requests:
