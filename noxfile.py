@@ -171,6 +171,13 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def fields(session: nox.Session) -> None:
+    """Try every field of the generating requests: `nox -s fields -- [--base-url URL --model NAME]`, or `-- --docs`."""
+    install(session, *PACKAGES)
+    session.run("python", "-m", "tools.fields", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Every benchmark that this machine allows; results are written under benchmarks/results."""
     install(session, *PACKAGES, groups=("bench",))
