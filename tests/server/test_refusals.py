@@ -22,7 +22,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "features": {"features": "x"},
     "kv_transfer_params": {"kv_transfer_params": {"a": 1}},
     "mm_processor_kwargs": {"mm_processor_kwargs": {"a": 1}},
-    "prompt_embeds": {"prompt_embeds": "AAAA"},
     "response_format": {"response_format": {"type": "json_object"}},
     "structured_outputs": {"structured_outputs": {"regex": "a+"}},
     "tool_choice": {"tools": [TOOL], "tool_choice": "required"},

@@ -25,7 +25,7 @@ def processed(row: list[float], sequence: Sequence, eos_token_ids: tuple[int, ..
             logits[token] = EXCLUDED
     for token, bias in (params.logit_bias or {}).items():
         logits[token] += bias
-    for token in set(sequence.tokens):
+    for token in set(sequence.tokens[sequence.prompt_length if sequence.embeds else 0 :]):
         by = params.repetition_penalty
         logits[token] = logits[token] / by if logits[token] > 0 else logits[token] * by
     for token, count in Counter(output).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,13 +59,20 @@ class Answer:
 
 def answer(engine: Engine, requests: list[tuple[list[int], SamplingParams]], handle: int = 0) -> list[Answer]:
     """Serve requests to their ends; the answers' choices, request by request."""
-    answers: dict[tuple[int, int], Answer] = {}
     for number, (prompt, params) in enumerate(requests, start=handle):
         engine.add(Submission(number, GenerateRequest(token_ids=prompt, sampling_params=params)))
-        answers.update({(number, index): Answer() for index in range(params.n)})
+    answers = finish(engine)
+    return [
+        answers[number, index] for number, (_, params) in enumerate(requests, start=handle) for index in range(params.n)
+    ]
+
+
+def finish(engine: Engine) -> dict[tuple[int, int], Answer]:
+    """Step an engine until nothing is left to do; the answers by handle and choice."""
+    answers: defaultdict[tuple[int, int], Answer] = defaultdict(Answer)
     for _ in range(10_000):
         if not engine.has_work:
-            return list(answers.values())
+            return answers
         for emission in engine.step():
             own = answers[emission.handle, emission.index]
             own.tokens += emission.token_ids

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import httpx
 from fastapi import FastAPI
@@ -62,10 +62,10 @@ class Served:
 
 
 @contextmanager
-def served(**config: Any) -> Iterator[Served]:
-    """The embedded model in float32, on an engine in a thread of this process."""
+def served(link: Literal["thread", "process"] = "thread", **config: Any) -> Iterator[Served]:
+    """The embedded model in float32, on an engine in a thread of this process or in one of its own."""
     with asyncio.Runner() as loop:
-        engine = loop.run(AsyncEngine.start(EngineConfig(**{"dtype": "float32"} | config), "thread"))
+        engine = loop.run(AsyncEngine.start(EngineConfig(**{"dtype": "float32"} | config), link))
         try:
             yield Served(loop, engine)
         finally:

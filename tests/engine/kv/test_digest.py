@@ -1,6 +1,6 @@
 import pytest
 
-from quire_engine.kv.digest import block_digest, extend_chain, root_digest
+from quire_engine.kv.digest import block_digest, content_salt, extend_chain, root_digest
 
 
 def chain_of(tokens: list[int], blocks: int, salt: bytes = b"") -> list[bytes]:
@@ -25,6 +25,17 @@ def test_the_order_of_tokens_matters() -> None:
 def test_chains_under_different_salts_have_nothing_in_common() -> None:
     tokens = list(range(16))
     assert not set(chain_of(tokens, 4, b"ann")) & set(chain_of(tokens, 4, b"ben"))
+
+
+def test_the_salt_tells_embeddings_apart_and_keeps_the_senders_own() -> None:
+    salts = [content_salt(salt, embeds) for salt in (None, "ann") for embeds in (b"", b"rows", b"other rows")]
+    assert len(set(salts)) == 6
+    assert content_salt("ann", b"rows") == content_salt("ann", b"rows")
+
+
+def test_no_salt_that_can_be_sent_passes_for_embeddings() -> None:
+    with pytest.raises(UnicodeDecodeError):
+        content_salt(None, b"rows").decode("utf-8", "surrogatepass")
 
 
 def test_a_salt_is_not_a_block_in_disguise() -> None:

@@ -32,6 +32,7 @@ DOWN = [
     Start(EngineConfig(model="a/b", seed=3), "module:name", True, ("/one", "/two")),
     Add(Submission(7, RICH)),
     Add(Submission(8, RICH, {1: (4, 5), 0: ()})),
+    Add(Submission(9, RICH, embeds=bytes(range(256)))),
     Abort(7),
     Abort(7, 1),
     Stop(),

@@ -40,8 +40,8 @@ PARAMS = st.fixed_dictionaries(
 )
 
 
-def sequence(prompt: list[int], output: list[int], **params: Any) -> Sequence:
-    return Sequence(0, 0, prompt + output, len(prompt), SamplingParams(**params), seed=0)
+def sequence(prompt: list[int], output: list[int], embeds: bytes = b"", **params: Any) -> Sequence:
+    return Sequence(0, 0, prompt + output, len(prompt), SamplingParams(**params), seed=0, embeds=embeds)
 
 
 def columns_of(sequences: list[Sequence], vocab_size: int = VOCAB) -> Columns:
@@ -61,9 +61,10 @@ def probabilities(logits: Tensor, sequences: list[Sequence]) -> Tensor:
 
 ROWS = st.lists(
     st.builds(
-        lambda prompt, output, params: sequence(prompt, output, **params),
+        lambda prompt, output, embeds, params: sequence(prompt, output, embeds, **params),
         st.lists(TOKENS, min_size=1, max_size=6),
         st.lists(TOKENS, max_size=6),
+        st.sampled_from([b"", b"rows"]),
         PARAMS,
     ),
     min_size=1,
@@ -87,6 +88,14 @@ def test_a_batch_that_grows_is_treated_row_by_row_as_the_parameters_mean(
                 assert result == pytest.approx(distribution(row, own, EOS), abs=2e-5)
         for own, token in zip(sequences, tokens, strict=False):
             own.tokens.append(token)
+
+
+def test_a_prompt_of_embeddings_has_no_tokens_to_penalise() -> None:
+    prompts = [sequence([1, 2], [], embeds, repetition_penalty=4.0) for embeds in (b"", b"rows")]
+    logits = torch.full((2, 4), 8.0)
+    ids, rows = columns_of(prompts, 4).transform(logits, step_of(prompts)).tolist()
+    assert ids == [8.0, 2.0, 2.0, 8.0]
+    assert rows == [8.0] * 4
 
 
 def test_rows_that_ask_for_nothing_cost_nothing() -> None:

@@ -84,7 +84,7 @@ class AsyncEngine:
         handle = next(self._handles)
         outputs = RequestOutputs(self, handle, request)
         self._requests[handle] = outputs
-        self._link.send(Add(Submission(handle, request)))
+        self._link.send(Add(Submission.of(handle, request)))
         return outputs
 
     @property

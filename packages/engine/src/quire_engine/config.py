@@ -61,6 +61,8 @@ class EngineConfig(BaseModel):
     """Registered logits processors that are applied to every request, which steers them by `vllm_xargs`."""
     logits_processor_pattern: str | None = None
     """Regular expression for the registered names that requests may give in their own `logits_processors`; none unless given."""  # noqa: E501
+    enable_prompt_embeds: bool = False
+    """Take prompts that are embeddings already, as `prompt_embeds` of completions; their senders can show the model what no text can say."""  # noqa: E501
     skip_tokenizer_init: bool = False
     """Load no tokenizer: token ids in, token ids out."""
 
@@ -123,6 +125,8 @@ class Decisions(BaseModel):
     """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
+    embeds_width: int | None = None
+    """Numbers in one row of `prompt_embeds`; None where these are not taken."""
     notes: tuple[str, ...] = ()
     """What a reader should know: what was lowered, left out or chosen against the grain, and why."""
 

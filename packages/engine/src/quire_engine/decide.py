@@ -24,11 +24,12 @@ def decide(
     attention: str,
     layers: tuple[LayerShape, ...],
     parameters: int,
+    embeds_width: int | None = None,
 ) -> Decisions:
     """Settle everything, once. ConfigError where the wishes contradict the model or the machine.
 
-    `attention`, `layers` and `parameters` are what the loaded model came to: its backend's name, what each layer caches
-    for a token, and the number of its weights.
+    `attention`, `layers`, `parameters` and `embeds_width` are what the loaded model came to: its backend's name, what
+    each layer caches for a token, the number of its weights, and of numbers in an embedding if it is to take these.
     """
     notes: list[str] = []
     dtype = settle_dtype(config, spec)
@@ -61,6 +62,7 @@ def decide(
         logprobs_mode=config.logprobs_mode,
         logits_processor_pattern=config.logits_processor_pattern,
         sampling_defaults=dict(spec.sampling_defaults),
+        embeds_width=embeds_width,
         notes=tuple(notes),
     )
 

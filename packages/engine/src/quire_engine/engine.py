@@ -8,6 +8,7 @@ from typing import Protocol
 
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.extensions import Extension, allowed_names, applied
+from quire_engine.kv.digest import content_salt
 from quire_engine.kv.pool import BlockPool
 from quire_engine.runner.base import Runner
 from quire_engine.scheduling.batch import Batch
@@ -125,7 +126,8 @@ class Engine:
                 params=params if rules is None else scoring_params(params, rules),
                 seed=seed,
                 priority=request.priority,
-                salt=(request.cache_salt or "").encode("utf-8", "surrogatepass"),
+                salt=content_salt(request.cache_salt, submission.embeds),
+                embeds=submission.embeds,
                 scored=len(prompt) - 1 if ids else 0,  # who has emitted a token has told its prompt's scores before
             )
             for index, ids in sorted(emitted.items())

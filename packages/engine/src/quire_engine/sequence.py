@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import msgspec
+from pydantic import Field
 
 from quire_engine.extensions import Processors
 from quire_protocol import GenerateRequest, SamplingParams
@@ -28,6 +29,21 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     top_logprobs: tuple[float, ...] = ()
 
 
+class EmbeddedRequest(GenerateRequest):
+    """A prompt that comes as embeddings: its `token_ids` stand for the rows, and say only how many there are.
+
+    No client can send one: the text side makes it from embeddings that it has checked.
+    """
+
+    embeds: Annotated[bytes, Field(exclude=True, repr=False)]
+    """[len(token_ids), hidden size] in float32, little-endian, row by row."""
+
+    @classmethod
+    def of(cls, request: GenerateRequest, embeds: bytes) -> Self:
+        """The same request, with rows in the place of its tokens."""
+        return cls.model_construct(**dict(request), embeds=embeds)
+
+
 class Submission(msgspec.Struct, frozen=True):
     """One request as the engine takes it. `handle` is chosen by the caller and names it until it has finished."""
 
@@ -35,6 +51,13 @@ class Submission(msgspec.Struct, frozen=True):
     request: GenerateRequest
     emitted_ids: dict[int, tuple[int, ...]] = {}
     """When a stream is resumed: the ids already emitted, by choice; only these choices are continued."""
+    embeds: bytes = b""
+    """An EmbeddedRequest's rows, which are no part of the request that clients can send."""
+
+    @classmethod
+    def of(cls, handle: int, request: GenerateRequest) -> Self:
+        """The submission of a new request."""
+        return cls(handle, request, embeds=request.embeds if isinstance(request, EmbeddedRequest) else b"")
 
 
 class Emission(msgspec.Struct, frozen=True, array_like=True):
@@ -79,6 +102,8 @@ class Sequence:
     """Place in the order of arrival."""
     salt: bytes = b""
     """Mixed into the first block's digest: sequences share cached blocks only under equal salts."""
+    embeds: bytes = b""
+    """When its prompt came as embeddings: [prompt_length, hidden size] in float32; its prompt's tokens mean nothing."""
     computed: int = 0
     """Tokens whose keys and values are in the cache."""
     blocks: list[Block] = field(default_factory=list)
@@ -104,6 +129,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens not yet computed."""
         return len(self.tokens) - self.computed
+
+    @property
+    def first_token(self) -> int:
+        """Position of the first of its tokens that is one: behind embeddings, the output's."""
+        return self.prompt_length if self.embeds else 0
 
     @property
     def output_length(self) -> int:

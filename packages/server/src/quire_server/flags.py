@@ -36,7 +36,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "hf-overrides": "the checkpoint's config.json is taken as it is",
     "model-impl": "every model runs on transformers' own modelling code",
     "runner": "the server generates text; pooling models are not served",
-    "enable-prompt-embeds": "prompts are text or token ids so far",
     "override-generation-config": "point --generation-config at a folder with your own generation_config.json",
     "default-chat-template-kwargs": "send chat_template_kwargs with the request",
     "chat-template-content-format": "content parts are flattened as the template expects; there is nothing to choose",

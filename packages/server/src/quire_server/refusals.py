@@ -26,7 +26,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
     ("ChatCompletionRequest", "structured_outputs"): _CONSTRAINTS,
     ("ChatCompletionRequest", "tool_choice"): _TOOLS,
     ("CompletionRequest", "kv_transfer_params"): _TRANSFER,
-    ("CompletionRequest", "prompt_embeds"): "embedded prompts are not built yet; send text or token ids in prompt",
     ("CompletionRequest", "response_format"): _CONSTRAINTS,
     ("CompletionRequest", "structured_outputs"): _CONSTRAINTS,
     ("GenerateRequest", "features"): _MULTIMODAL,

@@ -9,9 +9,19 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from hashlib import blake2b
+from hashlib import blake2b, sha256
 
 DIGEST_BYTES = 32
+
+
+def content_salt(cache_salt: str | None, embeds: bytes = b"") -> bytes:
+    """What a prompt's chain is salted with: what its sender says, and the embeddings that it is made of.
+
+    Tokens say nothing about embeddings, so these are in the salt as a whole. No text has the byte FF in UTF-8: no
+    sender's salt can pass for somebody else's embeddings.
+    """
+    salt = (cache_salt or "").encode("utf-8", "surrogatepass")
+    return b"\xff" + sha256(embeds).digest() + salt if embeds else salt
 
 
 def root_digest(salt: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""Calls the model: token ids in, logits of chosen rows out. It knows transformers' calling convention, no sequences."""
+"""Calls the model: ids or embeddings in, logits of chosen rows out. It knows how transformers calls, no sequences."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from quire_engine.model.embeds import GivenRows, mixed
 from quire_engine.model.seam import Pass
 
 
@@ -20,23 +21,34 @@ class Forward:
         self._model = model
         self._trunk = cast(PreTrainedModel, model.base_model)
 
-    def logits(self, ids: Tensor, positions: Tensor, rows: Tensor, quire: Pass) -> Tensor:
-        """[R, V]: the logits of some rows [R] of a pass with ids and positions [T]."""
+    def logits(
+        self, ids: Tensor, positions: Tensor, rows: Tensor, quire: Pass, given: GivenRows | None = None
+    ) -> Tensor:
+        """[R, V]: the logits of some rows [R] of a pass with ids and positions [T]. `given` rows have no id."""
         out = self._model(
-            input_ids=ids[None], position_ids=positions[None], use_cache=False, logits_to_keep=rows, quire=quire
+            **self._inputs(ids, given), position_ids=positions[None], use_cache=False, logits_to_keep=rows, quire=quire
         )
         logits: Tensor = out.logits
         return logits[0]
 
-    def logits_in_parts(self, ids: Tensor, positions: Tensor, parts: list[Tensor], quire: Pass) -> Iterator[Tensor]:
+    def logits_in_parts(
+        self, ids: Tensor, positions: Tensor, parts: list[Tensor], quire: Pass, given: GivenRows | None = None
+    ) -> Iterator[Tensor]:
         """The same for several sets of rows, one after the other: all layers run once, the output projection per part.
 
         A prompt whose every row is scored would otherwise need its length times the vocabulary in memory.
         """
-        hidden = self._trunk(input_ids=ids[None], position_ids=positions[None], use_cache=False, quire=quire)
+        inputs = self._inputs(ids, given)
+        hidden = self._trunk(**inputs, position_ids=positions[None], use_cache=False, quire=quire)
         with _answering(self._trunk, hidden):
             for rows in parts:
                 yield self.logits(ids, positions, rows, quire)
+
+    def _inputs(self, ids: Tensor, given: GivenRows | None) -> dict[str, Tensor]:
+        """What a pass begins with: ids, or embeddings where some rows have no id."""
+        if given is None:
+            return {"input_ids": ids[None]}
+        return {"inputs_embeds": mixed(self._model, ids, given)[None]}
 
 
 @contextmanager

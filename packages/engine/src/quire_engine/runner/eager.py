@@ -124,9 +124,9 @@ class EagerRunner:
         quire = Pass(self._cache, packed.layout.slots, self._attention.plan(packed.layout))
         parts = list(self._prompt_parts(packed))
         if not parts:
-            return self._forward.logits(packed.ids, packed.positions, last_rows, quire), []
+            return self._forward.logits(packed.ids, packed.positions, last_rows, quire, packed.given), []
         several = self._forward.logits_in_parts(
-            packed.ids, packed.positions, [last_rows, *(part.rows for part in parts)], quire
+            packed.ids, packed.positions, [last_rows, *(part.rows for part in parts)], quire, packed.given
         )
         logits = next(several)
         return logits, [part.score(own, self._logprobs_mode) for part, own in zip(parts, several, strict=True)]

@@ -14,6 +14,7 @@ from quire_engine.decide import decide, settle_context, settle_dtype
 from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
 from quire_engine.kv.cache import KVCache, LayerShape
+from quire_engine.model.embeds import prove_embeds
 from quire_engine.model.forward import Forward
 from quire_engine.model.load import load_model
 from quire_engine.model.proof import prove
@@ -40,11 +41,18 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
         progress=progress,
     )
     attention = BACKENDS[0]
+    embeds_width = prove_embeds(model, architecture=spec.architecture) if config.enable_prompt_embeds else None
     layers = prove(model, attention, architecture=spec.architecture, context=context)
     build = Assembly(model, attention, layers, spec, device, config.logprobs_mode)
     machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
     decisions = decide(
-        config, spec, machine, attention=attention.name, layers=layers, parameters=model.num_parameters()
+        config,
+        spec,
+        machine,
+        attention=attention.name,
+        layers=layers,
+        parameters=model.num_parameters(),
+        embeds_width=embeds_width,
     )
     runner = build.runner(
         blocks=decisions.num_blocks,

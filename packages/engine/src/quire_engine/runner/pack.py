@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quire_engine.attention.base import Layout
+from quire_engine.model.embeds import GivenRows
 from quire_engine.runner.seats import Seats
 from quire_engine.scheduling.batch import Batch, Span
 
@@ -32,6 +33,8 @@ class PackedBatch:
     """[S] on the host: each span's last row."""
     stops: Ints
     """[S] on the host: one past each span's last position."""
+    given: GivenRows | None = None
+    """Rows that are embeddings already; their ids mean nothing."""
 
     @property
     def rows(self) -> int:
@@ -78,7 +81,15 @@ class Packer:
             longest_span=int(counts.max()),
             longest_context=longest,
         )
-        return PackedBatch(spans, device.ids, device.positions, layout, last_rows=starts[1:] - 1, stops=lengths)
+        return PackedBatch(
+            spans,
+            device.ids,
+            device.positions,
+            layout,
+            last_rows=starts[1:] - 1,
+            stops=lengths,
+            given=given_rows(spans, starts, self._device),
+        )
 
 
 def tokens_of(spans: tuple[Span, ...]) -> list[int]:
@@ -90,6 +101,22 @@ def tokens_of(spans: tuple[Span, ...]) -> list[int]:
         else:
             ids += span.sequence.tokens[span.start : span.stop]
     return ids
+
+
+def given_rows(spans: tuple[Span, ...], starts: Ints, device: torch.device) -> GivenRows | None:
+    """The rows of a batch whose embeddings came with their requests; None if there are none."""
+    places, values = [], []
+    for first, span in zip(starts.tolist(), spans, strict=False):
+        sequence = span.sequence
+        stop = min(span.stop, sequence.prompt_length)
+        if sequence.embeds and span.start < stop:
+            rows = np.frombuffer(sequence.embeds, dtype="<f4").reshape(sequence.prompt_length, -1)
+            places.append(np.arange(first, first + stop - span.start))
+            values.append(rows[span.start : stop])
+    if not places:
+        return None
+    at, rows = np.concatenate(places), np.concatenate(values)  # copies: torch takes no read-only memory
+    return GivenRows(torch.from_numpy(at).to(device), torch.from_numpy(rows).to(device))
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ class Penalties:
         self._presence = rows.column(lambda params: params.presence_penalty)
         self._frequency = rows.column(lambda params: params.frequency_penalty)
         self._prompt = torch.tensor([[sequence.prompt_length] for sequence in rows.sequences], device=rows.device)
+        self._first = torch.tensor([[sequence.first_token] for sequence in rows.sequences], device=rows.device)
         self._history = History(rows)
 
     def apply(self, logits: Tensor, step: Step) -> None:
@@ -34,10 +35,13 @@ class Penalties:
         tokens, lengths = self._history.follow(step)  # [n, L], [n, 1]
         place = torch.arange(tokens.shape[1], device=tokens.device)  # [L]
 
-        # Columns past a row's end repeat its first token, so that nothing else is written.
-        seen = torch.where(place < lengths, tokens, tokens[:, :1])
+        # Columns that hold none of a row's tokens repeat its first one, so that nothing else is written; and a row
+        # without any (embeddings, and no output yet) writes back what was there.
+        first = tokens.gather(1, self._first.clamp(max=tokens.shape[1] - 1))
+        seen = torch.where((place >= self._first) & (place < lengths), tokens, first)
+        repetition = torch.where(lengths > self._first, self._repetition, 1.0)
         scores = logits[self._rows, seen]
-        logits[self._rows, seen] = torch.where(scores > 0, scores / self._repetition, scores * self._repetition)
+        logits[self._rows, seen] = torch.where(scores > 0, scores / repetition, scores * repetition)
 
         # Likewise with the first output token; where there is none yet, nothing is taken off.
         first = tokens.gather(1, self._prompt.clamp(max=tokens.shape[1] - 1))

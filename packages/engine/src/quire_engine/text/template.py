@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, count
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
@@ -11,7 +12,9 @@ from pydantic import ValidationError
 
 from quire_engine.config import Decisions
 from quire_engine.errors import ConfigError, RequestError
+from quire_engine.sequence import EmbeddedRequest
 from quire_engine.text.conversation import conversation
+from quire_engine.text.embeds import Rows, read_rows
 from quire_engine.text.infill import Infill
 from quire_engine.text.lengths import Answer, Lengths
 from quire_engine.text.sandbox import ChatTemplate
@@ -56,6 +59,10 @@ class Renderer:
         self._processor_pattern = decisions.logits_processor_pattern
         self._vocab_size = decisions.vocab_size
         self._infill = Infill.of(tokenizer)
+        self._dtype = decisions.dtype
+        self._embeds_width = decisions.embeds_width
+        # An ordinary letter: the text after embeddings goes on, it does not begin.
+        self._placeholder = min(tokenizer.encode("a", add_special_tokens=False)[-1:] or [0])
         if (source := chat_template or tokenizer.chat_template) is not None:
             try:
                 ChatTemplate.of(source)  # compiled now: a broken template is a reason not to start
@@ -75,13 +82,11 @@ class Renderer:
     def render_completion(self, request: CompletionRequest) -> list[GenerateRequest]:
         """One for each prompt, in order. RequestError names the field at fault."""
         answer = Answer("max_tokens", request.max_tokens, is_default="max_tokens" not in request.model_fields_set)
-        prompts = (
-            self._around_gaps(request) if request.suffix else self._prompts(request.prompt, request.add_special_tokens)
-        )
-        names = [request.request_id, *(f"{request.request_id}-{place}" for place in range(1, len(prompts)))]
-        return [
-            self._generate(request, ids, answer, field="prompt", request_id=name)
-            for ids, name in zip(prompts, names, strict=True)
+        names = chain([request.request_id], (f"{request.request_id}-{place}" for place in count(1)))
+        embedded = [self._generate_embedded(request, rows, answer, next(names)) for rows in self._embeds(request)]
+        return embedded + [
+            self._generate(request, ids, answer, field="prompt", request_id=next(names))
+            for ids in self._prompts(request)
         ]
 
     def render_tokens(self, request: GenerateRequest) -> GenerateRequest:
@@ -144,7 +149,40 @@ class Renderer:
             )
         return self._chat_template or self._tokenizer.template_for(has_tools)
 
-    def _prompts(self, prompt: Prompt, add_special_tokens: bool) -> list[list[int]]:
+    def _embeds(self, request: CompletionRequest) -> list[Rows]:
+        """The rows of each prompt that comes as embeddings."""
+        given = request.prompt_embeds
+        if not given:
+            return []
+        if self._embeds_width is None:
+            raise RequestError(
+                "prompt_embeds are switched off: --enable-prompt-embeds lets this server take them.",
+                param="prompt_embeds",
+            )
+        for field, is_asked in (
+            ("echo", request.echo),
+            ("prompt_logprobs", request.prompt_logprobs is not None),
+            ("suffix", request.suffix),
+        ):
+            if is_asked:
+                problem = f"{field} needs a prompt of tokens, and prompt_embeds has none: leave one of them out."
+                raise RequestError(problem, param=field)
+        named = (
+            [(f"prompt_embeds.{place}", one) for place, one in enumerate(given)]
+            if isinstance(given, list)
+            else [("prompt_embeds", given)]
+        )
+        return [read_rows(one, width=self._embeds_width, dtype=self._dtype, field=name) for name, one in named]
+
+    def _prompts(self, request: CompletionRequest) -> list[list[int]]:
+        """The token ids of each prompt that does not come as embeddings."""
+        if request.prompt_embeds and not request.prompt:
+            return []
+        return (
+            self._around_gaps(request) if request.suffix else self._encoded(request.prompt, request.add_special_tokens)
+        )
+
+    def _encoded(self, prompt: Prompt, add_special_tokens: bool) -> list[list[int]]:
         """The token ids of each prompt: one or several, each as text or as ids."""
         if not prompt:
             raise RequestError("prompt is empty: give a text, token ids, or a list of either.", param="prompt")
@@ -167,8 +205,8 @@ class Renderer:
                 "out, or write into prompt what the model knows.",
                 param="suffix",
             )
-        self._encode(request.suffix, False, "suffix")
-        prefixes = self._prompts(request.prompt, add_special_tokens=False)
+        self._encode(request.suffix, False, "suffix")  # refuses what is no text
+        prefixes = self._encoded(request.prompt, add_special_tokens=False)
         special = request.add_special_tokens
         return [self._infill.prompt(prefix, request.suffix, add_special_tokens=special) for prefix in prefixes]
 
@@ -219,6 +257,14 @@ class Renderer:
             priority=request.priority,
             kv_transfer_params=request.kv_transfer_params,
         )
+
+    def _generate_embedded(
+        self, request: CompletionRequest, rows: Rows, answer: Answer, request_id: str
+    ) -> EmbeddedRequest:
+        """The request for one prompt of embeddings."""
+        tokens = [self._placeholder] * len(rows)
+        generate = self._generate(request, tokens, answer, field="prompt_embeds", request_id=request_id)
+        return EmbeddedRequest.of(generate, rows[-len(generate.token_ids) :].astype("<f4").tobytes())
 
     def _sampling_params(self, request: ChatCompletionRequest | CompletionRequest, length: int) -> SamplingParams:
         try:
