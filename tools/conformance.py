@@ -36,10 +36,8 @@ FLAGS = [
 # Cases that ask for what is refused today with a 400 that names the field, or a 404 for the route.
 UNBUILT = (
     "resp/",
-    "comp/beam3",
     "comp/json_regex",
     "comp/suffix",
-    "chat/beam2",
     "chat/tools_auto",
     "chat/json_schema",
 )

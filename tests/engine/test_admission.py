@@ -176,5 +176,9 @@ def test_a_search_and_its_sampling_parameters_say_the_same(field: str) -> None:
     assert refusal(request.model_copy(update={"beam_search": other})).param == field
 
 
-def test_a_search_needs_log_probabilities() -> None:
-    assert refusal(beam_request([1], n=2), logprobs_mode="raw_logits").param == "use_beam_search"
+@pytest.mark.parametrize(
+    "server",
+    [{"logprobs_mode": "raw_logits"}, {"logprobs_mode": "processed_logits"}, {"applied_processors": ("shop.guard",)}],
+)
+def test_a_server_may_be_one_that_cannot_search(server: dict[str, Any]) -> None:
+    assert refusal(beam_request([1], n=2), **server).param == "use_beam_search"

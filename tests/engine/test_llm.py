@@ -5,12 +5,22 @@ from typing import Any
 
 import pytest
 from tests.support.letters import write_letters
-from tests.support.scripted import Done, ScriptedRunner, load_counting, load_failing, load_scripted, scripted_engine
+from tests.support.plain_beams import plain_beam_search
+from tests.support.scripted import (
+    Done,
+    ScriptedRunner,
+    likeliest,
+    load_counting,
+    load_failing,
+    load_scripted,
+    scripted_engine,
+)
 
 from quire_engine import LLM, EngineConfig, SamplingParams
 from quire_engine.engine import Engine
 from quire_engine.errors import PromptTooLong, RequestError
 from quire_engine.scheduling.batch import Batch
+from quire_protocol import BeamSearchParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=4)
 
@@ -174,3 +184,16 @@ def test_progress_is_shown_unless_unwanted(llm: LLM, capsys: pytest.CaptureFixtu
     assert capsys.readouterr().err == ""
     llm.generate(["a", "b"], GREEDY)
     assert "2/2" in capsys.readouterr().err
+
+
+def test_a_search_gives_its_beams_best_first(llm: LLM) -> None:
+    (answer,) = llm.beam_search("a", BeamSearchParams(beam_width=3, max_tokens=4, ignore_eos=True), use_tqdm=False)
+    found = plain_beam_search(likeliest, [65], width=3, max_tokens=4, ignored=(0,))
+    assert [tuple(output.token_ids) for output in answer.outputs] == [each.tokens for each in found]
+    assert [output.cumulative_logprob for output in answer.outputs] == pytest.approx([each.logprob for each in found])
+    assert all(output.text for output in answer.outputs)
+
+
+def test_a_search_that_is_too_wide_is_refused(llm: LLM) -> None:
+    with pytest.raises(RequestError, match="at most 16 beams"):
+        llm.beam_search("a", BeamSearchParams(beam_width=17, max_tokens=4))

@@ -290,3 +290,33 @@ def test_a_prompt_of_ids_is_truncated_and_its_bad_words_become_ids(renderer, tok
     assert ready.sampling_params.truncate_prompt_tokens is None
     assert {tokenizer.decode(ids) for ids in ready.sampling_params.bad_words_token_ids} == {"the", " the"}
     assert renderer.render_tokens(ready) == ready
+
+
+# --- beam search
+
+
+def test_a_search_has_the_length_and_the_ends_of_its_request(renderer: Renderer) -> None:
+    fields = {"use_beam_search": True, "n": 3, "length_penalty": 0.5, "ignore_eos": True, "max_tokens": 7}
+    requests = [
+        *renderer.render_completion(CompletionRequest(prompt="a", **fields)),
+        renderer.render_chat(chat(**fields)),
+    ]
+    for request in requests:
+        search = request.beam_search
+        assert search is not None
+        assert (search.beam_width, search.max_tokens, search.length_penalty, search.ignore_eos) == (3, 7, 0.5, True)
+        assert (request.sampling_params.n, request.sampling_params.max_tokens) == (3, 7)
+
+
+def test_without_one_nothing_is_searched(renderer: Renderer) -> None:
+    assert renderer.render_chat(chat()).beam_search is None
+
+
+def test_an_echo_of_a_search_has_no_logprobs(renderer: Renderer) -> None:
+    request = CompletionRequest(prompt="a", use_beam_search=True, echo=True, logprobs=1)
+    assert refusal(renderer.render_completion, request).param == "echo"
+
+
+def test_a_length_penalty_is_a_number(renderer: Renderer) -> None:
+    request = CompletionRequest(prompt="a", use_beam_search=True, length_penalty=float("nan"))
+    assert refusal(renderer.render_completion, request).param == "length_penalty"

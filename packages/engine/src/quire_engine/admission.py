@@ -172,6 +172,12 @@ def _check_search(request: GenerateRequest, search: BeamSearchParams, decisions:
     if not decisions.logprobs_mode.endswith("logprobs"):
         problem = f"Beam search compares log-probabilities, and this server reports {decisions.logprobs_mode}."
         raise RequestError(f"{problem} It needs another logprobs_mode.", param="use_beam_search")
+    if decisions.applied_processors:
+        named = ", ".join(decisions.applied_processors)
+        problem = (
+            f"This server applies logits processors to every request ({named}), and beam search would pass them by."
+        )
+        raise RequestError(f"{problem} Leave it out.", param="use_beam_search")
     for name, reason in NOT_WHILE_SEARCHING.items():
         if getattr(params, name):
             raise RequestError(f"{name} does not go with beam search: {reason}. Leave one of them out.", param=name)

@@ -121,6 +121,8 @@ class Decisions(BaseModel):
     """Which registered logits processors requests may name; none when absent."""
     allowed_processors: tuple[str, ...] = ()
     """Those that are registered."""
+    applied_processors: tuple[str, ...] = ()
+    """Those that are applied to every request."""
     xargs: tuple[str, ...] = ()
     """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]

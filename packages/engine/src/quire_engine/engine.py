@@ -60,6 +60,7 @@ class Engine:
         runner, decisions = load_runner(config, progress=progress)
         found = {
             "allowed_processors": allowed_names(config.logits_processor_pattern),
+            "applied_processors": config.logits_processors,
             "xargs": tuple(sorted({name for extension in extensions for name in extension.takes})),
         }
         runner.warm_up()

@@ -19,7 +19,7 @@ from quire_engine.text.load import load_tokenizer
 from quire_engine.text.output import Output, OutputProcessor
 from quire_engine.text.template import Renderer
 from quire_engine.text.tokenizer import Tokenizer
-from quire_protocol import ChatCompletionRequest, GenerateRequest, Logprob, SamplingParams
+from quire_protocol import BeamSearchParams, ChatCompletionRequest, GenerateRequest, Logprob, SamplingParams
 
 Prompt: TypeAlias = str | Seq[int]
 """A text, or token ids."""
@@ -117,6 +117,23 @@ class LLM:
         prompts = [(None, self._renderer.render_chat(request).token_ids) for request in requests]
         return self._answer(prompts, sampling_params, use_tqdm)
 
+    def beam_search(
+        self, prompts: Prompt | Seq[Prompt], params: BeamSearchParams, use_tqdm: bool = True
+    ) -> list[RequestOutput]:
+        """Search for the likeliest continuations of each prompt: as many outputs as beams, best first.
+
+        RequestError if a prompt cannot be served, before any is computed.
+        """
+        sampling_params = SamplingParams(
+            n=params.beam_width,
+            max_tokens=params.max_tokens,
+            ignore_eos=params.ignore_eos,
+            include_stop_str_in_output=params.include_stop_str_in_output,
+            logprobs=0,
+        )
+        several = _one_or_more(prompts)
+        return self._answer([self._encoded(prompt) for prompt in several], sampling_params, use_tqdm, params)
+
     def get_default_sampling_params(self) -> SamplingParams:
         """What is used when no sampling parameters are given: the checkpoint's own defaults."""
         defaults = dict(self.engine.decisions.sampling_defaults)
@@ -143,12 +160,13 @@ class LLM:
         prompts: Seq[tuple[str | None, list[int]]],
         sampling_params: SamplingParams | Seq[SamplingParams] | None,
         use_tqdm: bool,
+        beam_search: BeamSearchParams | None = None,
     ) -> list[RequestOutput]:
         """Check all, then compute all."""
         params = sampling_params or self.get_default_sampling_params()
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
         questions = [
-            _Question(text, self._request(ids, one), self.tokenizer)
+            _Question(text, self._request(ids, one, beam_search), self.tokenizer)
             for (text, ids), one in zip(prompts, each, strict=True)
         ]
         for question in questions:
@@ -156,8 +174,8 @@ class LLM:
         self._compute(questions, use_tqdm)
         return [question.answered() for question in questions]
 
-    def _request(self, ids: list[int], params: SamplingParams) -> GenerateRequest:
-        request = GenerateRequest(token_ids=ids, sampling_params=params)
+    def _request(self, ids: list[int], params: SamplingParams, beam_search: BeamSearchParams | None) -> GenerateRequest:
+        request = GenerateRequest(token_ids=ids, sampling_params=params, beam_search=beam_search)
         return request if self._renderer is None else self._renderer.render_tokens(request)
 
     def _compute(self, questions: Iterable[_Question], use_tqdm: bool) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from quire_engine.errors import RequestError
 from quire_engine.text.tokenizer import Tokenizer
+from quire_server.searching import fields_beside_the_search
 
 _CONSTRAINTS = "constrained outputs are not built yet; ask for the format in the prompt"
 _TRANSFER = "no KV connector is built yet; leave the field out"
@@ -67,7 +68,7 @@ def refuse_fields_not_built(request: BaseModel) -> None:
 def report_fields_without_effect(request: BaseModel, tokenizer: Tokenizer | None, *, strict: bool) -> tuple[str, ...]:
     """A sentence for each field that is set to something and changes nothing; RequestError if that is not wanted."""
     warnings = []
-    for name, reason in _set_fields(request, REPORTS):
+    for name, reason in (*_set_fields(request, REPORTS), *fields_beside_the_search(request)):
         if tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer):
             continue
         if strict:

@@ -20,6 +20,7 @@ from quire_engine.text.lengths import Answer, Lengths
 from quire_engine.text.sandbox import ChatTemplate
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
+    BeamSearchParams,
     ChatCompletionRequest,
     CompletionRequest,
     GenerateRequest,
@@ -81,6 +82,12 @@ class Renderer:
 
     def render_completion(self, request: CompletionRequest) -> list[GenerateRequest]:
         """One for each prompt, in order. RequestError names the field at fault."""
+        if request.use_beam_search and request.echo and request.logprobs is not None:
+            raise RequestError(
+                "echo with logprobs does not go with beam search, whose answers are known only as wholes: leave echo "
+                "out, and ask for prompt_logprobs instead.",
+                param="echo",
+            )
         answer = Answer("max_tokens", request.max_tokens, is_default="max_tokens" not in request.model_fields_set)
         names = chain([request.request_id], (f"{request.request_id}-{place}" for place in count(1)))
         embedded = [self._generate_embedded(request, rows, answer, next(names)) for rows in self._embeds(request)]
@@ -246,10 +253,12 @@ class Renderer:
         """The request for one prompt."""
         ids = self._lengths.truncated(ids, request.truncate_prompt_tokens, answer)
         length = self._lengths.of_answer(answer, len(ids), field)
+        params = self._sampling_params(request, length)
         return GenerateRequest(
             request_id=request_id,
             token_ids=ids,
-            sampling_params=self._sampling_params(request, length),
+            sampling_params=params,
+            beam_search=self._beam_search(request, params) if request.use_beam_search else None,
             model=request.model,
             stream=request.stream,
             stream_options=request.stream_options,
@@ -266,6 +275,15 @@ class Renderer:
         generate = self._generate(request, tokens, answer, field="prompt_embeds", request_id=request_id)
         return EmbeddedRequest.of(generate, rows[-len(generate.token_ids) :].astype("<f4").tobytes())
 
+    def _beam_search(
+        self, request: ChatCompletionRequest | CompletionRequest, params: SamplingParams
+    ) -> BeamSearchParams:
+        assert params.max_tokens is not None, "the length of an answer is settled by now"
+        try:
+            return request.to_beam_search_params(params.max_tokens, self._defaults)
+        except ValidationError as error:
+            raise _located(error) from error
+
     def _sampling_params(self, request: ChatCompletionRequest | CompletionRequest, length: int) -> SamplingParams:
         try:
             params = request.to_sampling_params(length, self._processor_pattern, self._defaults)
@@ -277,8 +295,7 @@ class Renderer:
                 stop_token_ids=params.stop_token_ids + self._ends_of_middle(request),
             )
         except ValidationError as error:
-            first = error.errors()[0]
-            raise RequestError(first["msg"], param=".".join(map(str, first["loc"])) or None) from error
+            raise _located(error) from error
 
     def _ends_of_middle(self, request: ChatCompletionRequest | CompletionRequest) -> tuple[int, ...]:
         """The tokens by which a model says that a gap is filled."""
@@ -297,3 +314,9 @@ class Renderer:
                 if ids and not any(ids[-len(form) :] == form for form in forms):
                     forms[ids] = None
         return tuple(forms)
+
+
+def _located(error: ValidationError) -> RequestError:
+    """The first problem, at its field."""
+    first = error.errors()[0]
+    return RequestError(first["msg"], param=".".join(map(str, first["loc"])) or None)
