@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tools.fields import checkpoint
 from tools.fields.matrix import FINE, Matrix, own_server, table
+from tools.fields.page import PAGE, page
 
 
 def main() -> int:
@@ -26,6 +27,10 @@ def main() -> int:
     parser.add_argument("--docs", action="store_true", help="write docs/reference/fields.md instead")
     parser.add_argument("--checkpoint", metavar="FOLDER", type=Path, help="write the checkpoint here instead")
     options = parser.parse_args()
+    if options.docs:
+        PAGE.parent.mkdir(parents=True, exist_ok=True)
+        PAGE.write_text(page(), encoding="utf-8")
+        return 0
     if options.checkpoint is not None:
         checkpoint.save(options.checkpoint)
         return 0

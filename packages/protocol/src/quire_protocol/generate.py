@@ -1,13 +1,13 @@
 """Token ids in, token ids out: the language that the engine speaks, and the route that speaks it over HTTP."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from quire_protocol.base import CacheSalt, Many, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.logprobs import ChatCompletionLogProbs, Logprob
 from quire_protocol.sampling import BeamSearchParams, SamplingParams
-from quire_protocol.usage import StreamOptions
+from quire_protocol.usage import StreamOptions, check_stream_options
 
 
 class GenerateRequest(RequestModel):
@@ -30,13 +30,18 @@ class GenerateRequest(RequestModel):
     stream: bool | None = False
     """Answer with server-sent events while tokens are generated."""
     stream_options: StreamOptions | None = None
-    """What the stream tells beside the answer."""
+    """What the stream tells beside the answer; only with `stream`."""
     cache_salt: CacheSalt | None = None
     """Only requests with the same salt share cached prompts; a secret one keeps others from guessing prompts."""
     priority: int = 0
     """Lower is served earlier; anything but 0 needs a server that schedules by priority."""
     kv_transfer_params: dict[str, Any] | None = None
     """For the KV connector, when prompt and answer are computed on different servers."""
+
+    @model_validator(mode="after")
+    def _stream_options_need_a_stream(self) -> Self:
+        check_stream_options(self.stream_options, self.stream)
+        return self
 
 
 class GenerateResponseChoice(OpenAIBaseModel):

@@ -17,7 +17,7 @@ from quire_protocol.sampling import (
     SamplingParams,
     StructuredOutputsParams,
 )
-from quire_protocol.usage import StreamOptions
+from quire_protocol.usage import StreamOptions, check_stream_options
 
 
 class SamplingRequest(RequestModel):
@@ -149,9 +149,7 @@ class SamplingRequest(RequestModel):
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
-        if self.stream_options and self.stream_options.model_fields_set and not self.stream:
-            problem = "say how to stream: set stream to true as well, or leave them out."
-            raise field_error("stream_options", problem, self.stream_options)
+        check_stream_options(self.stream_options, self.stream)
         return self
 
     @model_validator(mode="after")

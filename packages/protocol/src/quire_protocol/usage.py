@@ -1,6 +1,7 @@
 """What an answer cost in tokens, and whether a stream tells it."""
 
 from quire_protocol.base import OpenAIBaseModel
+from quire_protocol.problems import field_error
 
 
 class PromptTokenUsageInfo(OpenAIBaseModel):
@@ -39,3 +40,10 @@ class StreamOptions(OpenAIBaseModel):
     """End the stream with a chunk that has the usage and no choices."""
     continuous_usage_stats: bool | None = False
     """Put the usage so far on every chunk; needs `include_usage`."""
+
+
+def check_stream_options(options: StreamOptions | None, stream: bool | None) -> None:
+    """The error of options that say how to stream where nothing is streamed; empty ones say nothing."""
+    if options and options.model_fields_set and not stream:
+        problem = "say how to stream: set stream to true as well, or leave them out."
+        raise field_error("stream_options", problem, options)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Annotated, ParamSpec, TypeAlias, TypeVar
@@ -133,6 +133,27 @@ async def serving(request: Request) -> Serving:
 
 
 ServingDep = Annotated[Serving, Depends(serving)]
+
+
+@contextmanager
+def in_fields_of(request: ServedRequest) -> Iterator[None]:
+    """Within, a RequestError that names a field of what the engine speaks names the request's own field instead."""
+    own: dict[str, str] = {}
+    if isinstance(request, GenerateRequest):
+        own = {"prompt": "token_ids"}
+    elif isinstance(request, ChatCompletionRequest):
+        own = {"logprobs": "top_logprobs"}
+        if request.max_completion_tokens is not None:
+            own["max_tokens"] = "max_completion_tokens"
+    try:
+        yield
+    except RequestError as error:
+        if error.param is None or error.param not in own:
+            raise
+        name, message = own[error.param], str(error)
+        if message.startswith(f"{error.param} "):
+            message = name + message.removeprefix(error.param)
+        raise type(error)(message, param=name) from error
 
 
 def request_id(http: Request, body_id: str) -> str:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from quire_protocol import ChatCompletionRequest, ChatCompletionResponse
 from quire_server.bodies import JsonRoute
-from quire_server.dependencies import ServingDep, off_loop, request_id
+from quire_server.dependencies import ServingDep, in_fields_of, off_loop, request_id
 from quire_server.replies.chat import ChatReply
 from quire_server.routes.documented import STREAMED
 from quire_server.streams import respond
@@ -18,8 +18,9 @@ router = APIRouter(route_class=JsonRoute, tags=["chat"])
 async def create_chat_completion(request: ChatCompletionRequest, http: Request, serving: ServingDep) -> Response:
     """Answer a conversation, at once or as server-sent events."""
     warnings = serving.admit(request, http)
-    prompt = await off_loop(serving.renderer.render_chat, request)
-    outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
+    with in_fields_of(request):
+        prompt = await off_loop(serving.renderer.render_chat, request)
+        outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
     heading = serving.heading("chatcmpl", request_id(http, request.request_id), warnings)
     reply = ChatReply(request, prompt, outputs, heading, serving.tokenizer, serving.settings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)
