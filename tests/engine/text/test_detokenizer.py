@@ -70,6 +70,13 @@ def test_a_character_comes_with_the_token_that_completes_it(kind):
     assert stream(tokenizer, prompt, clef) == ["", "", "", "𝄞", ""]
 
 
+def test_bytes_at_the_end_that_can_begin_no_character_are_broken_each():
+    tokenizer = tokenizer_of("byte-level")
+    ids = {tokenizer.token_bytes(token): token for token in range(tokenizer.vocab_size)}
+    half_of_a_surrogate = [ids[b"\xed"], ids[b"\xa1"]]
+    assert "".join(stream(tokenizer, [], half_of_a_surrogate)) == tokenizer.decode(half_of_a_surrogate) == 2 * BROKEN
+
+
 @halving_kinds
 def test_a_character_that_breaks_off_is_flushed_as_broken(kind):
     tokenizer = tokenizer_of(kind)

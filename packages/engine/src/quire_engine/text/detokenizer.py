@@ -67,7 +67,7 @@ class PieceDetokenizer:
     def finish(self) -> str:
         """What was held back; broken characters become U+FFFD."""
         data, self._pending = self._pending, b""
-        text = REPLACEMENT * (len(data) if self._pieces.each_byte else bool(data))
+        text = REPLACEMENT * len(data) if self._pieces.each_byte else data.decode("utf-8", "replace")
         return self._return_borrowed(text, data) if self._borrowed else text
 
     def _return_borrowed(self, text: str, data: bytes) -> str:
