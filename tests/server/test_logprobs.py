@@ -157,8 +157,8 @@ def test_of_a_prompt_computed_in_chunks(api: Api, model: Any, path: str, count: 
         (COMPLETIONS, {"prompt": "x", "logprobs": -1}, "logprobs"),
         (COMPLETIONS, {"prompt": "x", "logprobs": 21}, "logprobs"),
         (COMPLETIONS, {"prompt": "x", "prompt_logprobs": -1}, "prompt_logprobs"),
-        (CHAT, {"messages": MESSAGES, "logprobs": True, "top_logprobs": -1}, "logprobs"),
-        (CHAT, {"messages": MESSAGES, "logprobs": True, "top_logprobs": 21}, "logprobs"),
+        (CHAT, {"messages": MESSAGES, "logprobs": True, "top_logprobs": -1}, "top_logprobs"),
+        (CHAT, {"messages": MESSAGES, "logprobs": True, "top_logprobs": 21}, "top_logprobs"),
         (CHAT, {"messages": MESSAGES, "prompt_logprobs": 21}, "prompt_logprobs"),
     ],
 )

@@ -222,6 +222,7 @@ def _join(outputs: list[Output]) -> Output:
         finish_reason=last.finish_reason,
         stop_reason=last.stop_reason,
         cached_tokens=last.cached_tokens,
+        bypassed_tokens=last.bypassed_tokens,
         error=last.error,
         param=last.param,
     )

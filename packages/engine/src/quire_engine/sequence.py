@@ -80,6 +80,8 @@ class Emission(msgspec.Struct, frozen=True, array_like=True):
     """What went wrong, when `finish_reason` is "error"."""
     param: str | None = None
     """The field of the request that is to blame for it, if one is."""
+    bypassed_tokens: int = 0
+    """Prompt tokens that the prefix cache had, and that were computed all the same because the prompt was scored."""
 
 
 @dataclass(eq=False, slots=True)
@@ -114,6 +116,8 @@ class Sequence:
     is_running: bool = False
     cached_tokens: int = 0
     """Prompt tokens that were taken from the prefix cache when it first ran."""
+    bypassed_tokens: int = 0
+    """Prompt tokens that were there, and were computed all the same because the prompt is scored."""
     preemptions: int = 0
     """Times it gave its blocks back."""
     scored: int = 0

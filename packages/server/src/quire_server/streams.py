@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -39,17 +39,17 @@ class Reply(Protocol):
 
 async def respond(reply: Reply, http: Request, *, stream: bool, warnings: tuple[str, ...]) -> Response:
     """The reply as server-sent events, or as JSON once it is complete."""
-    headers = warning_headers(warnings)
     if stream:
-        return EventStream(reply.chunks(), headers)
+        return EventStream(reply.chunks(), warning_headers(warnings))
     try:
         answer = await unless_gone(reply.complete(), http.receive)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
-    return Response(answer.model_dump_json(), headers=headers, media_type="application/json")
+    told = (answer.model_extra or {}).get("warnings", ())  # the engine may have had something to add
+    return Response(answer.model_dump_json(), headers=warning_headers(told), media_type="application/json")
 
 
-def warning_headers(warnings: tuple[str, ...]) -> dict[str, str]:
+def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
     """The warnings as a header, in ASCII and of bounded length; none when there is nothing to warn of."""
     told = " ".join(warnings).encode("ascii", "backslashreplace").decode()
     visible = "".join(each if " " <= each <= "~" else "?" for each in told)

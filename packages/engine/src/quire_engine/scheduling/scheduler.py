@@ -209,6 +209,8 @@ class Scheduler:
         fresh = self._blocks_for(sequence) - len(prefix)
         if not self.pool.fits(prefix, fresh):
             return False
+        if sequence.is_scoring and sequence.preemptions == 0:  # asked before take(), which evicts
+            sequence.bypassed_tokens = self.block_size * len(self._published_prefix(sequence))
         self.pool.share(prefix)
         sequence.blocks = prefix + self.pool.take(fresh)
         sequence.computed = len(prefix) * self.block_size
@@ -258,12 +260,18 @@ class Scheduler:
         return -(-len(sequence.tokens) // self.block_size)
 
     def _cached_prefix(self, sequence: Sequence) -> list[Block]:
+        """What a sequence takes from the cache: all that is there, but nothing while its prompt is being scored.
+
+        Then each of its rows is needed, and what the cache has of it is bypassed; its own blocks are published.
+        """
+        return [] if sequence.is_scoring else self._published_prefix(sequence)
+
+    def _published_prefix(self, sequence: Sequence) -> list[Block]:
         """The longest run of published blocks that a sequence begins with, short of its last token.
 
-        The last token is always computed: its logits are what the next one is drawn from. A sequence whose prompt is
-        being scored takes nothing from the cache until that is done: each of its rows is needed.
+        The last token is always computed: its logits are what the next one is drawn from.
         """
-        if not sequence.shares_blocks or sequence.is_scoring:
+        if not sequence.shares_blocks:
             return []
         full = (len(sequence.tokens) - 1) // self.block_size
         extend_chain(sequence.chain, sequence.tokens, full, self.block_size, sequence.salt)
@@ -338,6 +346,7 @@ class Scheduler:
             finish_reason=ended.reason if ended else None,
             stop_reason=ended.stop_token if ended else None,
             cached_tokens=sequence.cached_tokens,
+            bypassed_tokens=sequence.bypassed_tokens,
         )
 
     # --- beams --------------------------------------------------------------------------------------------------------
@@ -416,6 +425,7 @@ class Scheduler:
                     finish_reason=ended.reason,
                     stop_reason=ended.stop_token,
                     cached_tokens=search.sequences[0].cached_tokens,
+                    bypassed_tokens=search.sequences[0].bypassed_tokens,
                 )
             )
         return emissions

@@ -32,6 +32,8 @@ class Output:
     """The stop string, or the stop token's id; None for an end-of-sequence token."""
     cached_tokens: int = 0
     """Prompt tokens taken from the prefix cache."""
+    bypassed_tokens: int = 0
+    """Prompt tokens that the prefix cache had, and that were computed all the same because the prompt was scored."""
     error: str | None = None
     """What went wrong, when `finish_reason` is "error"."""
     param: str | None = None
@@ -77,6 +79,7 @@ class OutputProcessor:
             finish_reason=emission.finish_reason if stop is None else "stop",
             stop_reason=emission.stop_reason if stop is None else stop,
             cached_tokens=emission.cached_tokens,
+            bypassed_tokens=emission.bypassed_tokens,
             error=emission.error,
             param=emission.param,
         )

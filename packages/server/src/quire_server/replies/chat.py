@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from quire_engine.text.conversation import content_text
 from quire_engine.text.output import Output
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -23,7 +24,7 @@ from quire_protocol import (
     Logprob,
     UsageInfo,
 )
-from quire_server.replies.heading import Heading
+from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
@@ -63,7 +64,7 @@ class ChatReply:
         )
         last = request.messages[-1]
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
-        self.echo = content_text(last.get("content")) if request.echo and last["role"] == self.role else ""
+        self.echo = content_text(last) if request.echo and last["role"] == self.role else ""
 
     async def chunks(self) -> AsyncGenerator[ChatCompletionStreamResponse]:
         """The answer as it comes. AnswerFailed when the engine gives it up; closing this ends the request."""
@@ -90,18 +91,18 @@ class ChatReply:
 
     def _opening(self, output: Output) -> list[ChatCompletionStreamResponse]:
         """One chunk per choice that names its role, the first with what is said once; then the echo."""
-        said_once: dict[str, Any] = {
+        once: dict[str, Any] = {
             "prompt_token_ids": self.prompt.token_ids if self.request.return_token_ids else None,
-            **self.heading.once,
+            **said_once((*self.heading.warnings, *warnings_of(output))),
         }
         if output.prompt_logprobs is not None:
-            said_once["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self.names)
+            once["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self.names)
         places = range(self.prompt.sampling_params.n)
         roles = [[_opened(index, role=self.role, content="")] for index in places]
         echoes = [[_opened(index, content=self.echo)] for index in places if self.echo]
         usage = self.usage.so_far()
         return [
-            self._chunk(roles[0], {**usage, **said_once}),
+            self._chunk(roles[0], {**usage, **once}),
             *(self._chunk(choices, usage) for choices in roles[1:] + echoes),
         ]
 
@@ -141,6 +142,7 @@ class Fold:
         self.messages: dict[int, _Message] = {}
         self.said_once: dict[str, Any] = {"prompt_logprobs": None, "prompt_token_ids": None}
         self.usage: UsageInfo = UsageInfo()
+        self.warnings: list[str] = []
 
     def add(self, chunk: ChatCompletionStreamResponse) -> None:
         """Take in the next chunk."""
@@ -150,6 +152,7 @@ class Fold:
             self.said_once["prompt_logprobs"] = chunk.prompt_logprobs
         if chunk.usage is not None:
             self.usage = chunk.usage
+        self.warnings += warnings_in(chunk)
         for choice in chunk.choices:
             self.messages.setdefault(choice.index, _Message()).add(choice)
 
@@ -164,7 +167,7 @@ class Fold:
             usage=self.usage,
             **self.said_once,
             kv_transfer_params=None,
-            **self.heading.once,
+            **said_once(self.warnings),
         )
 
 
@@ -200,13 +203,6 @@ class _Message:
             stop_reason=self.stop_reason,
             token_ids=self.token_ids,
         )
-
-
-def content_text(content: object) -> str:
-    """The text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, list):
-        return "".join(part if isinstance(part, str) else part.get("text", "") for part in content)
-    return content if isinstance(content, str) else ""
 
 
 def _opened(index: int, **fields: Any) -> ChatCompletionResponseStreamChoice:

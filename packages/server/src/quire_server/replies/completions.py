@@ -21,7 +21,7 @@ from quire_protocol import (
     Logprob,
     UsageInfo,
 )
-from quire_server.replies.heading import Heading
+from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import CompletionTokens, TokenNames, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
@@ -63,17 +63,18 @@ class CompletionReply:
     async def chunks(self) -> AsyncGenerator[CompletionStreamResponse]:
         """The answers as they come, one choice in a chunk. AnswerFailed when the engine gives one up; closing this
         ends every request."""
-        once = self.heading.once
+        warnings = list(self.heading.warnings)
         async with aclosing(deliveries(self.outputs)) as outputs:
             async for place, output in outputs:
                 self.count.add(place, output)
                 if output.prompt_logprobs is not None:
                     for choice in self.choices[place]:
                         choice.about_prompt = output.prompt_logprobs
+                warnings += warnings_of(output)
                 delta = self.choices[place][output.index].delta(output)
                 if delta is not None:
-                    yield self._chunk([delta], {"usage": None, **self.usage.so_far(), **once})
-                    once = {}
+                    yield self._chunk([delta], {"usage": None, **self.usage.so_far(), **said_once(warnings)})
+                    warnings = []
         if self.usage.at_end:
             yield self._chunk([], {"usage": self.count.info()})
 
@@ -151,9 +152,11 @@ class Fold:
         self.heading = heading
         self.choices: dict[int, _Whole] = {}
         self.usage = UsageInfo()
+        self.warnings: list[str] = []
 
     def add(self, chunk: CompletionStreamResponse) -> None:
         """Take in the next chunk."""
+        self.warnings += warnings_in(chunk)
         if chunk.usage is not None:
             self.usage = chunk.usage
         for delta in chunk.choices:
@@ -168,7 +171,7 @@ class Fold:
             system_fingerprint=self.heading.fingerprint,
             usage=self.usage,
             kv_transfer_params=None,
-            **self.heading.once,
+            **said_once(self.warnings),
         )
 
 

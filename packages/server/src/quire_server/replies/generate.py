@@ -16,7 +16,7 @@ from quire_protocol import (
     GenerateResponseChoice,
     UsageInfo,
 )
-from quire_server.replies.heading import said_once
+from quire_server.replies.heading import said_once, warnings_in, warnings_of
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
@@ -46,14 +46,15 @@ class GenerateReply:
 
     async def chunks(self) -> AsyncGenerator[GenerateChunk]:
         """The answers as they come. AnswerFailed when the engine gives one up; closing this ends the request."""
-        once = said_once(self.warnings)
+        warnings = list(self.warnings)
         async with aclosing(deliveries([self.outputs])) as outputs:
             async for _, output in outputs:
                 self.count.add(0, output)
+                once = said_once((*warnings, *warnings_of(output)))
                 if output.prompt_logprobs is not None:
                     once["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self.names)
                 yield self._chunk([self._delta(output)], **once, **self.usage.so_far())
-                once = {}
+                warnings = []
         if self.usage.at_end:
             yield self._chunk([], usage=self.count.info())
 
@@ -61,9 +62,11 @@ class GenerateReply:
         """The whole answer: the chunks, folded."""
         choices: dict[int, _Whole] = {}
         about_prompt = None
+        warnings: list[str] = []
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 about_prompt = chunk.prompt_logprobs or about_prompt
+                warnings += warnings_in(chunk)
                 for delta in chunk.choices:
                     choices.setdefault(delta.index, _Whole()).add(delta)
         return GenerateResponse(
@@ -71,7 +74,7 @@ class GenerateReply:
             choices=[whole.choice(index) for index, whole in sorted(choices.items())],
             prompt_logprobs=about_prompt,
             kv_transfer_params=None,
-            **said_once(self.warnings),
+            **said_once(warnings),
         )
 
     def _chunk(self, choices: list[GenerateResponseChoice], **said: Any) -> GenerateChunk:

@@ -6,6 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
+from quire_engine.text.output import Output
+
 
 @dataclass(frozen=True, slots=True)
 class Heading:
@@ -26,10 +30,19 @@ class Heading:
         """The fields that every chunk carries."""
         return {"id": self.id, "created": self.created, "model": self.model}
 
-    @property
-    def once(self) -> dict[str, Any]:
-        """The fields that an answer carries once, when there is something to say."""
-        return said_once(self.warnings)
+
+def warnings_of(output: Output) -> tuple[str, ...]:
+    """What the client should know of a delivery: that its prompt was computed although the prefix cache had it."""
+    if output.prompt_logprobs is None or not output.bypassed_tokens:
+        return ()
+    told = f"{output.bypassed_tokens} tokens of the prompt were in the prefix cache and were computed again"
+    return (f"prompt_logprobs: {told}, as log-probabilities are not cached.",)
+
+
+def warnings_in(chunk: BaseModel) -> list[str]:
+    """The warnings that a chunk carries."""
+    found: list[str] = (chunk.model_extra or {}).get("warnings", [])
+    return found
 
 
 def said_once(warnings: Sequence[str]) -> dict[str, Any]:
