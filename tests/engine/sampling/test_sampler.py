@@ -110,3 +110,13 @@ def test_members_may_come_and_go_between_steps() -> None:
         assert sample(rows, batch, own) == sample(rows, batch)
         for one in batch:
             one.tokens.append(int(logits.argmax()) % VOCAB)
+
+
+@pytest.mark.parametrize("temperature", [0, 1e-3, 0.5, 1])
+def test_nothing_left_to_draw_is_that_rows_error_whatever_else_it_asks_for(temperature: float) -> None:
+    # 40 is no multiple of the draw's blocks: its padding must not be taken for a token.
+    asked: dict[str, Any] = {"logprobs": 2, "top_k": 3, "top_p": 0.5, "min_p": 0.1, "repetition_penalty": 2.0}
+    nothing = sequence(allowed_token_ids=(5,), bad_words_token_ids=((5,),), temperature=temperature, **asked)
+    results = sample(random_logits(2), [nothing, sequence(temperature=0, logprobs=1)])
+    assert "o token is left" in (results[0].error or "")
+    assert results[1].logprobs is not None

@@ -43,7 +43,8 @@ def draw(logits: Tensor, best: Tensor, uniform: Tensor) -> Tensor:
     in_block, rest = _find(blocks.sum(-1).double(), uniform)
     block = blocks.gather(1, in_block[:, :, None].expand(n, 1, BLOCK))[:, 0].double()
     in_row, _ = _find(block, rest)
-    return (in_block * BLOCK + in_row)[:, 0]
+    # The token that means nothing must be one all the same: the padding has none.
+    return (in_block * BLOCK + in_row)[:, 0].clamp_(max=size - 1)
 
 
 def _find(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:

@@ -30,7 +30,9 @@ class Temperature:
         """Distances between logits grow or shrink; the largest logit of a cold row becomes 0."""
         own = logits if self._rows.are_all else logits[self._rows.index]
         if self._any_cold:
-            own.sub_(torch.where(self._is_cold, own.amax(-1, keepdim=True), 0.0))
+            # A row without any token left has no largest logit, and must not come out as one that is no number.
+            best = own.amax(-1, keepdim=True).clamp_(min=torch.finfo(own.dtype).min)
+            own.sub_(torch.where(self._is_cold, best, 0.0))
         own.div_(self._temperature)
         if not self._rows.are_all:
             logits[self._rows.index] = own
