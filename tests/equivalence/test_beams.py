@@ -18,7 +18,7 @@ from tests.support.schedules import SCHEDULES, Schedule, finish, roomy_config
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quire_engine.engine import Engine
-from quire_engine.sequence import Submission
+from quire_engine.sequence import EmbeddedRequest, Submission
 from quire_protocol import GenerateRequest
 
 FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "deepseek_v3", "gpt2", "gpt_oss"]
@@ -33,8 +33,8 @@ def own_model(checkpoints: Checkpoints, name: str) -> PreTrainedModel:
     return AutoModelForCausalLM.from_pretrained(checkpoints.path(family_named(name)), attn_implementation="eager")
 
 
-def roomy(checkpoints: Checkpoints, name: str) -> Engine:
-    return Engine.load(roomy_config(model=str(checkpoints.path(family_named(name)))))
+def roomy(checkpoints: Checkpoints, name: str, **config: bool) -> Engine:
+    return Engine.load(roomy_config(model=str(checkpoints.path(family_named(name))), **config))
 
 
 def generate(model: PreTrainedModel, prompt: list[int]) -> Found:
@@ -71,7 +71,7 @@ def search(roomy: Engine, schedule: Schedule, requests: list[GenerateRequest]) -
     for turn in range(schedule.repeats):
         first = turn * len(requests)
         for number, request in enumerate(requests, start=first):
-            engine.add(Submission(number, request))
+            engine.add(Submission.of(number, request))
         answers = finish(engine)
     handles = range(first, first + len(requests))
     return [
@@ -116,3 +116,17 @@ def test_ends_are_found_wherever_they_pay(checkpoints: Checkpoints, length_penal
         assert_same(found, [(list(answer.tokens), answer.logprob) for answer in expected])
         reasons |= {answer.finish_reason for answer in expected}
     assert "stop" in reasons
+
+
+def test_a_prompt_of_embeddings_is_searched_like_its_ids(checkpoints: Checkpoints) -> None:
+    embed = own_model(checkpoints, "llama").get_input_embeddings()
+    engine = roomy(checkpoints, "llama", enable_prompt_embeds=True)
+    of_ids, of_rows = [], []
+    for prompt in PROMPTS:
+        asked = beam_request(prompt, n=WIDTH, max_tokens=NEW_TOKENS, ignore_eos=True, logprobs=0)
+        rows = embed(torch.tensor(prompt)).detach().numpy().astype("<f4").tobytes()
+        of_ids.append(asked)
+        of_rows.append(EmbeddedRequest.of(asked.model_copy(update={"token_ids": [0] * len(prompt)}), rows))
+    for schedule in SCHEDULES:
+        for found, expected in zip(search(engine, schedule, of_rows), search(engine, schedule, of_ids), strict=True):
+            assert_same(found, expected)
