@@ -15,12 +15,13 @@ from tests.support.scripted import (
     load_scripted,
     scripted_engine,
 )
+from tests.support.shop import open_shop
 
 from quire_engine import LLM, EngineConfig, SamplingParams
 from quire_engine.engine import Engine
 from quire_engine.errors import PromptTooLong, RequestError
 from quire_engine.scheduling.batch import Batch
-from quire_protocol import BeamSearchParams
+from quire_protocol import BeamSearchParams, LogitsProcessorConstructor
 
 GREEDY = SamplingParams(temperature=0, max_tokens=4)
 
@@ -197,3 +198,22 @@ def test_a_search_gives_its_beams_best_first(llm: LLM) -> None:
 def test_a_search_that_is_too_wide_is_refused(llm: LLM) -> None:
     with pytest.raises(RequestError, match="at most 16 beams"):
         llm.beam_search("a", BeamSearchParams(beam_width=17, max_tokens=4))
+
+
+def test_extra_arguments_that_no_extension_takes_are_warned_of(llm: LLM) -> None:
+    with pytest.warns(UserWarning, match="extra_args.mood is taken by no extension"):
+        llm.generate("a", SamplingParams(max_tokens=1, extra_args={"mood": 1}), use_tqdm=False)
+
+
+def test_logits_processors_of_an_installed_package_work_offline(tmp_path: Path) -> None:
+    with open_shop(tmp_path):
+        llm = LLM(progress=False, logits_processors=("shop.steer",), logits_processor_pattern="shop", max_model_len=64)
+        for asked in (
+            {"extra_args": {"forced": 7}},
+            {"logits_processors": [LogitsProcessorConstructor(qualname="shop.Force", args=[7])]},
+        ):
+            (answer,) = llm.generate([[5, 6]], SamplingParams(temperature=0, max_tokens=2, **asked), use_tqdm=False)
+            assert answer.outputs[0].token_ids == [7, 7]
+        with pytest.raises(RequestError, match="allows"):
+            llm.generate([[5]], SamplingParams(logits_processors=["os.system"]), use_tqdm=False)
+        llm.close()

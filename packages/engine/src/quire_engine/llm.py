@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
@@ -171,8 +172,15 @@ class LLM:
         ]
         for question in questions:
             check_request(question.request, self.engine.decisions, has_tokenizer=self.tokenizer is not None)
+        self._warn_of_extra_args(questions)
         self._compute(questions, use_tqdm)
         return [question.answered() for question in questions]
+
+    def _warn_of_extra_args(self, questions: Iterable[_Question]) -> None:
+        """Say which extra arguments go without effect, as no extension takes them."""
+        given = {name for each in questions for name in each.request.sampling_params.extra_args or ()}
+        for name in sorted(given.difference(self.engine.decisions.xargs)):
+            warnings.warn(f"extra_args.{name} is taken by no extension here: it has no effect.", stacklevel=4)
 
     def _request(self, ids: list[int], params: SamplingParams, beam_search: BeamSearchParams | None) -> GenerateRequest:
         request = GenerateRequest(token_ids=ids, sampling_params=params, beam_search=beam_search)
