@@ -125,6 +125,14 @@ def test_a_beam_that_waits_for_its_mates_gives_its_blocks_to_them() -> None:
     assert len(batches(engine)[-1]) == 1
 
 
+def test_a_search_goes_on_beside_somebody_who_keeps_a_seat() -> None:
+    engine = engine_with(submission(1, [1, 2], max_tokens=200), searching(n=3), max_num_seqs=3)
+    for _ in range(12):
+        step(engine)
+    assert [sequence.handle for sequence in engine.scheduler.running] == [1]
+    assert engine.stats().finished["length"] == 3
+
+
 def test_a_preempted_search_finds_its_prefix_in_the_cache() -> None:
     engine = engine_with(searching(n=2), num_blocks=3, block_size=4)
     run(engine)

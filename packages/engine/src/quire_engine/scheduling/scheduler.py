@@ -156,7 +156,7 @@ class Scheduler:
         for sequence in tuple(self.running):  # a copy: extend() may preempt from the tail
             if sequence.is_running and not self._extend(sequence, step):
                 break
-        while self.waiting and self._admit(self.waiting.first, step):
+        while self.waiting and (self._admit(self.waiting.first, step) or self._relieve(self.waiting.first, step)):
             pass
         while self.waiting and not step.spans:  # who runs is settled, and waits for somebody in line
             if self.running:
@@ -222,6 +222,16 @@ class Scheduler:
         step.admitted.append(sequence)
         step.take(sequence)
         return True
+
+    def _relieve(self, sequence: Sequence, step: Step) -> bool:
+        """Let a settled mate give its place to the first in line, which it waits for; False if none is left to ask."""
+        search = self.searches.get(sequence.handle)
+        if search is None or step.budget == 0 or step.is_short_of_blocks:
+            return False
+        mate = next((each for each in reversed(search.live) if each.is_running and each.pending == 0), None)
+        if mate is not None:
+            self._preempt(mate)
+        return mate is not None
 
     def _make_way(self) -> None:
         """Let the first in line take the place of running sequences of a lower class, the last ones first."""
