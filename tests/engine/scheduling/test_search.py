@@ -125,6 +125,15 @@ def test_a_beam_that_waits_for_its_mates_gives_its_blocks_to_them() -> None:
     assert len(batches(engine)[-1]) == 1
 
 
+def test_no_step_is_empty_when_a_beam_and_the_mate_that_it_waits_for_lack_one_block() -> None:
+    engine = engine_with(searching(n=2), num_blocks=4, max_num_batched_tokens=1)
+    while engine.has_work:
+        computed = len(batches(engine))
+        step(engine)
+        assert len(batches(engine)) == computed + 1
+    assert engine.stats().preemptions > 0
+
+
 def test_a_search_goes_on_beside_somebody_who_keeps_a_seat() -> None:
     engine = engine_with(submission(1, [1, 2], max_tokens=200), searching(n=3), max_num_seqs=3)
     for _ in range(12):
