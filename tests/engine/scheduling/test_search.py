@@ -125,8 +125,9 @@ def test_a_beam_that_waits_for_its_mates_gives_its_blocks_to_them() -> None:
     assert len(batches(engine)[-1]) == 1
 
 
-def test_no_step_is_empty_when_a_beam_and_the_mate_that_it_waits_for_lack_one_block() -> None:
-    engine = engine_with(searching(n=2), num_blocks=4, max_num_batched_tokens=1)
+@pytest.mark.parametrize("num_blocks", [5, 6, 7])
+def test_no_step_is_empty_while_a_beam_lacks_a_block_that_a_settled_one_holds(num_blocks: int) -> None:
+    engine = engine_with(searching(n=3, max_tokens=14), num_blocks=num_blocks, max_num_batched_tokens=1)
     while engine.has_work:
         computed = len(batches(engine))
         step(engine)
