@@ -159,6 +159,12 @@ def test_empty_stream_options_ask_for_usage() -> None:
     assert chat(stream_options={}).stream_options == options
 
 
+def test_continuing_the_final_message_begins_no_new_one() -> None:
+    assert chat(continue_final_message=True).add_generation_prompt is False
+    assert chat(continue_final_message=True, add_generation_prompt=False).add_generation_prompt is False
+    assert chat().add_generation_prompt is True
+
+
 def test_tools_are_chosen_freely_unless_said_otherwise() -> None:
     assert chat(tools=[TOOL]).tool_choice == "auto"
     assert chat(tools=[TOOL], tool_choice=None).tool_choice is None

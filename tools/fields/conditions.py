@@ -46,6 +46,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(ALL, "priority", "only with `--scheduling-policy priority`", {"priority": 1}),
     Condition(BOTH, "logits_processors", "only those of `--logits-processor-pattern`", {"logits_processors": ["os"]}),
     Condition((COMPLETION,), "prompt_embeds", "only with `--enable-prompt-embeds`", {"prompt_embeds": "AAAA"}),
+    Condition((COMPLETION,), "suffix", "only for models that mark gaps in text", {"suffix": "x"}),
     Condition((COMPLETION,), "prompt", "not empty; ids of the vocabulary only", {"prompt": [9999999]}),
     Condition((CHAT,), "messages", "not empty", {"messages": []}),
     Condition((CHAT,), "chat_template", "only with `--trust-request-chat-template`", {"chat_template": "x"}),
@@ -58,7 +59,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(
         (CHAT,),
         "continue_final_message",
-        "only with `add_generation_prompt` false",
+        "not with `add_generation_prompt` true",
         {"continue_final_message": True, "add_generation_prompt": True},
     ),
     Condition((CHAT,), "tool_choice", "only with `tools`", {"tool_choice": "auto"}),

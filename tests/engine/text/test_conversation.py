@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from quire_engine.errors import RequestError
-from quire_engine.text.conversation import conversation
+from quire_engine.text.conversation import content_text, conversation
 
 
 def as_strings(*messages: dict[str, object]) -> list[dict[str, object]]:
@@ -25,6 +25,12 @@ def refused(*messages: dict[str, object]) -> RequestError:
 def test_parts_become_one_string_for_a_template_of_strings():
     parts = [{"type": "text", "text": "one"}, "two", {"type": "refusal", "refusal": "no"}]
     assert as_strings({"role": "user", "content": parts}) == [{"role": "user", "content": "one\ntwo\nno"}]
+
+
+@pytest.mark.parametrize("content", ["one", "", None, ["one", {"type": "text", "text": "two"}], []])
+def test_a_messages_text_is_what_a_template_of_strings_gets(content):
+    message = {"role": "user", "content": content}
+    assert content_text(message) == as_strings(message)[0]["content"]
 
 
 def test_parts_stay_parts_for_a_template_that_loops_over_them():

@@ -115,10 +115,36 @@ def test_variables_cannot_take_the_place_of_fields(renderer, name):
     assert error.param == f"chat_template_kwargs.{name}"
 
 
-def test_the_final_message_is_continued_only_without_a_new_one(renderer, tokenizer):
-    open_end = {"continue_final_message": True, "add_generation_prompt": False}
-    assert prompt(renderer, tokenizer, **open_end) == "<|user|>hi"
-    assert refusal(renderer.render_chat, chat(continue_final_message=True)).param == "add_generation_prompt"
+@pytest.mark.parametrize("given", [{}, {"add_generation_prompt": False}])
+def test_a_final_message_that_is_continued_begins_no_new_one(renderer, tokenizer, given):
+    assert prompt(renderer, tokenizer, continue_final_message=True, **given) == "<|user|>hi"
+    ids = renderer.render_chat(chat(continue_final_message=True, **given)).token_ids
+    assert tokenizer.decode(ids, False) == "<|user|>hi"
+
+
+def test_fields_that_the_template_does_not_read_are_named(tokenizer, renderer):
+    everything = chat(
+        documents=[{"text": "d"}],
+        reasoning_effort="low",
+        chat_template_kwargs={"colour": "red", "mood": "good"},
+        tools=[TOOL],
+        tool_choice="none",
+        add_generation_prompt=False,
+    )
+    assert renderer.unread(everything) == ["chat_template_kwargs.mood"]
+    plain = Renderer(tokenizer, decisions(), chat_template="{% for m in messages %}{{ m.content }}{% endfor %}")
+    assert plain.unread(everything) == [
+        *("tools", "documents", "reasoning_effort", "add_generation_prompt"),
+        *("chat_template_kwargs.colour", "chat_template_kwargs.mood"),
+    ]
+    assert plain.unread(chat()) == plain.unread(chat(continue_final_message=True)) == []
+    assert renderer.unread(chat(chat_template="own", documents=[{"text": "d"}])) == []
+
+
+def test_a_variable_cannot_contradict_the_field_of_its_name(renderer, tokenizer):
+    effort = {"chat_template_kwargs": {"reasoning_effort": "high"}}
+    assert refusal(renderer.render_chat, chat(reasoning_effort="low", **effort)).param.endswith(".reasoning_effort")
+    assert prompt(renderer, tokenizer, **effort).startswith("[high]")
 
 
 def test_templates_of_requests_are_refused_unless_trusted(renderer, tokenizer):

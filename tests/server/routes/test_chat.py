@@ -69,6 +69,26 @@ def test_echo_puts_the_last_message_before_its_continuation(api: Api, stream: bo
         assert api.post(PATH, **body, echo=True)["choices"][0]["message"]["content"] == f"Sure: {plain}"
 
 
+def test_a_continued_message_needs_no_other_field_and_keeps_its_role(api: Api) -> None:
+    messages = [*HELLO, {"role": "assistant", "content": "Sure: "}]
+    body = {**GREEDY, "messages": messages, "continue_final_message": True, "return_token_ids": True}
+    answer = api.post(PATH, **body)
+    assert answer == {
+        **api.post(PATH, **body, add_generation_prompt=False),
+        "id": answer["id"],
+        "created": answer["created"],
+    }
+    assert answer["choices"][0]["message"]["role"] == "assistant"
+    prompt = api.post("/detokenize", tokens=answer["prompt_token_ids"])["prompt"]
+    assert prompt.endswith("Sure: ")
+
+
+def test_echo_puts_the_parts_of_a_message_on_lines_of_their_own(api: Api) -> None:
+    parts = [{"type": "text", "text": "one"}, {"type": "refusal", "refusal": "two"}]
+    body = {**GREEDY, "messages": [*HELLO, {"role": "assistant", "content": parts}], "continue_final_message": True}
+    assert api.post(PATH, **body, echo=True)["choices"][0]["message"]["content"].startswith("one\ntwo")
+
+
 def test_echo_leaves_out_a_message_of_another_role(api: Api) -> None:
     plain = api.post(PATH, **GREEDY)
     assert api.post(PATH, **GREEDY, echo=True)["choices"][0]["message"] == plain["choices"][0]["message"]

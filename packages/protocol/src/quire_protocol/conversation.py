@@ -20,7 +20,7 @@ class ConversationRequest(RequestModel):
     add_generation_prompt: bool = True
     """End the prompt with what makes the model answer."""
     continue_final_message: bool = False
-    """Leave the last message open, so that the answer continues it; excludes `add_generation_prompt`."""
+    """Leave the last message open, so that the answer continues it; then `add_generation_prompt` is false."""
     add_special_tokens: bool = False
     """Add the tokenizer's special tokens around what the chat template made; most templates have them already."""
     chat_template: str | None = None
@@ -32,8 +32,11 @@ class ConversationRequest(RequestModel):
 
     @model_validator(mode="after")
     def _ends_in_one_way(self) -> Self:
-        asked = "add_generation_prompt" in self.model_fields_set and self.add_generation_prompt
-        if asked and self.continue_final_message:
+        if not self.continue_final_message:
+            return self
+        if "add_generation_prompt" not in self.model_fields_set:
+            self.add_generation_prompt = False  # the default would begin another message
+        if self.add_generation_prompt:
             problem = "and add_generation_prompt exclude each other: set one of them to false."
             raise field_error("continue_final_message", problem, True)
         return self

@@ -97,7 +97,10 @@ class Serving:
         strict = handles_strictly(http)
         unknown = judged(strangers(request, self.engine.decisions.xargs), self.settings.unknown_fields, strict=strict)
         refuse_fields_not_built(request)
-        return unknown + report_fields_without_effect(request, self.engine.tokenizer, strict=strict)
+        unread: list[str] = []
+        if self.text is not None and isinstance(request, ChatCompletionRequest | TokenizeChatRequest):
+            unread = self.text.unread(request)
+        return unknown + report_fields_without_effect(request, self.engine.tokenizer, unread=unread, strict=strict)
 
     def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:
         """How the answer to a request begins."""

@@ -5,7 +5,7 @@ A field is honoured, refused here, or reported in the answer; never dropped in s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
@@ -19,6 +19,8 @@ _TRANSFER = "no KV connector is built yet; leave the field out"
 _MULTIMODAL = "images, audio and video are not built yet; send text"
 _TOOLS = "tool calls are not parsed yet; with tool_choice none the tools are shown to the model"
 _SPACES = "this model's tokenizer puts none there by itself"
+
+_UNREAD = "the chat template does not read it"
 
 REFUSALS: Mapping[tuple[str, str], str] = {
     ("ChatCompletionRequest", "kv_transfer_params"): _TRANSFER,
@@ -65,10 +67,16 @@ def refuse_fields_not_built(request: BaseModel) -> None:
             raise RequestError(f"{name} is not supported here: {reason}.", param=name)
 
 
-def report_fields_without_effect(request: BaseModel, tokenizer: Tokenizer | None, *, strict: bool) -> tuple[str, ...]:
-    """A sentence for each field that is set to something and changes nothing; RequestError if that is not wanted."""
+def report_fields_without_effect(
+    request: BaseModel, tokenizer: Tokenizer | None, *, unread: Iterable[str] = (), strict: bool
+) -> tuple[str, ...]:
+    """A sentence for each field that is set to something and changes nothing; RequestError if that is not wanted.
+
+    `unread` are those that the chat template does not look at.
+    """
     warnings = []
-    for name, reason in (*_set_fields(request, REPORTS), *fields_beside_the_search(request)):
+    unread_ones = ((name, _UNREAD) for name in unread)
+    for name, reason in (*_set_fields(request, REPORTS), *fields_beside_the_search(request), *unread_ones):
         if tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer):
             continue
         if strict:

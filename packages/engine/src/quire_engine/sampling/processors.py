@@ -38,7 +38,8 @@ def _processors(sequence: Sequence) -> Processors:
 
 
 def _processed(sequence: Sequence, logits: Tensor) -> Tensor:
-    prompt, output = sequence.tokens[: sequence.prompt_length], sequence.tokens[sequence.prompt_length :]
+    tokens = sequence.tokens
+    prompt, output = tokens[sequence.first_token : sequence.prompt_length], tokens[sequence.prompt_length :]
     changed = _processors(sequence)(prompt, output, logits)
     if not isinstance(changed, Tensor) or changed.shape != logits.shape:
         shape = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__

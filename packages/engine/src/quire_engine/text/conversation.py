@@ -42,7 +42,7 @@ def _message(message: Mapping[str, Any], place: str, wants_parts: bool, takes_st
     if isinstance(content, str):
         read["content"] = content if takes_strings else _parts([content] if content else [])
     else:
-        texts = [_text(part, f"{place}.content.{number}") for number, part in enumerate(content)]
+        texts = _texts(content, place)
         read["content"] = _parts(texts) if wants_parts else "\n".join(texts)
     reasoning = next((read[name] for name in _REASONING if name in read), None)
     if reasoning is not None:
@@ -51,6 +51,16 @@ def _message(message: Mapping[str, Any], place: str, wants_parts: bool, takes_st
     if calls:  # an empty list would make some templates announce calls that do not follow
         read["tool_calls"] = [_call(call, f"{place}.tool_calls.{number}") for number, call in enumerate(calls)]
     return read
+
+
+def content_text(message: Mapping[str, Any]) -> str:
+    """The text of a message, in one piece. RequestError if it holds anything else."""
+    content = message.get("content") or ""
+    return content if isinstance(content, str) else "\n".join(_texts(content, "messages"))
+
+
+def _texts(content: Sequence[str | Mapping[str, Any]], place: str) -> list[str]:
+    return [_text(part, f"{place}.content.{number}") for number, part in enumerate(content)]
 
 
 def _text(part: str | Mapping[str, Any], place: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import jinja2
 import jinja2.ext
 import jinja2.nodes as nodes
+from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -34,6 +35,8 @@ class ChatTemplate:
             self._template = environment.from_string(tree)
         except jinja2.TemplateError as error:
             raise RequestError(f"The chat template does not compile: {error}", param="chat_template") from error
+        self.variables = frozenset(find_undeclared_variables(tree))
+        """The variables that it reads."""
         iterates, tests_string = _content_uses(tree)
         self.iterates_content = iterates
         """Whether the template loops over the parts of a message's content, so that it is to be given parts."""

@@ -105,6 +105,23 @@ class Renderer:
         ready = replace(params, truncate_prompt_tokens=None, bad_words_token_ids=words)
         return request.model_copy(update={"token_ids": ids, "sampling_params": ready})
 
+    def unread(self, request: ChatCompletionRequest | TokenizeChatRequest) -> list[str]:
+        """The fields that say something which the chat template does not read, so that they change nothing.
+
+        Who brings a template knows what it reads.
+        """
+        if request.chat_template is not None:
+            return []
+        template = ChatTemplate.of(self._template_source(None, has_tools=bool(request.tools)))
+        asked: dict[str, object] = {"tools": request.tools}
+        if isinstance(request, ChatCompletionRequest):
+            asked |= {"documents": request.documents, "reasoning_effort": request.reasoning_effort}
+        said = {name: name for name, value in asked.items() if value}
+        if not (request.add_generation_prompt or request.continue_final_message):
+            said["add_generation_prompt"] = "add_generation_prompt"
+        said |= {f"chat_template_kwargs.{name}": name for name in request.chat_template_kwargs or ()}
+        return [field for field, variable in said.items() if variable not in template.variables]
+
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text, or of the prompt that a conversation becomes."""
         if isinstance(request, TokenizeCompletionRequest):
@@ -118,14 +135,8 @@ class Renderer:
         variables: Mapping[str, Any] = _NOTHING,
     ) -> str:
         """The prompt, as text."""
-        if request.continue_final_message and request.add_generation_prompt:
-            raise RequestError(
-                "continue_final_message goes on with the last message and add_generation_prompt begins a new one: "
-                "set add_generation_prompt to false, or leave continue_final_message out.",
-                param="add_generation_prompt",
-            )
         extra = request.chat_template_kwargs or {}
-        if taken := sorted(_RESERVED.intersection(extra)):
+        if taken := sorted(_RESERVED.union(variables).intersection(extra)):
             raise RequestError(
                 f"chat_template_kwargs cannot set {taken[0]}: the request's own fields decide it.",
                 param=f"chat_template_kwargs.{taken[0]}",

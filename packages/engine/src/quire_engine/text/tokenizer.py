@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -186,10 +187,11 @@ class PythonCodec:
     """A tokenizer that transformers runs in Python, one that came with a checkpoint's own code for instance."""
 
     pieces: Pieces | None = None
-    spaces_special_tokens = True
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self._tokenizer = tokenizer
+        self.spaces_special_tokens = "spaces_between_special_tokens" in signature(tokenizer._decode).parameters
+        self._ids: dict[str, int] = {**tokenizer.get_vocab(), **tokenizer.added_tokens_encoder}
         self.size = len(tokenizer)
         self.special_ids = frozenset(tokenizer.all_special_ids)
 
@@ -207,9 +209,7 @@ class PythonCodec:
 
     def token_id(self, name: str) -> int | None:
         """The id of a token as the vocabulary writes it."""
-        found = cast("int | None", self._tokenizer.convert_tokens_to_ids(name))
-        is_unknown = found == self._tokenizer.unk_token_id and name != self._tokenizer.unk_token
-        return None if is_unknown else found
+        return self._ids.get(name)
 
 
 def _folder(path: str | Path, revision: str | None) -> Path:

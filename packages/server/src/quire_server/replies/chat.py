@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from quire_engine.text.conversation import content_text
 from quire_engine.text.output import Output
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -63,7 +64,7 @@ class ChatReply:
         )
         last = request.messages[-1]
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
-        self.echo = content_text(last.get("content")) if request.echo and last["role"] == self.role else ""
+        self.echo = content_text(last) if request.echo and last["role"] == self.role else ""
 
     async def chunks(self) -> AsyncGenerator[ChatCompletionStreamResponse]:
         """The answer as it comes. AnswerFailed when the engine gives it up; closing this ends the request."""
@@ -202,13 +203,6 @@ class _Message:
             stop_reason=self.stop_reason,
             token_ids=self.token_ids,
         )
-
-
-def content_text(content: object) -> str:
-    """The text of a message's content, which is a string or a list of parts."""
-    if isinstance(content, list):
-        return "".join(part if isinstance(part, str) else part.get("text", "") for part in content)
-    return content if isinstance(content, str) else ""
 
 
 def _opened(index: int, **fields: Any) -> ChatCompletionResponseStreamChoice:
