@@ -52,6 +52,13 @@ def test_embeddings_come_before_the_texts_of_one_request(taking: Api, embeds: li
     assert streamed == [second, first]
 
 
+def test_beams_go_on_from_them(taking: Api, embeds: list[str]) -> None:
+    body = {"use_beam_search": True, "n": 3, "max_tokens": 6}
+    assert texts(taking.post(PATH, prompt_embeds=embeds[0], **body)) == texts(
+        taking.post(PATH, prompt=PROMPTS[0], **body)
+    )
+
+
 def test_they_have_no_ids_to_return(taking: Api, embeds: list[str]) -> None:
     answer = taking.post(PATH, prompt=PROMPTS[1], prompt_embeds=embeds[0], return_token_ids=True, **GREEDY)
     given, text = answer["choices"]
