@@ -48,7 +48,7 @@ class CompletionRequest(SamplingRequest):
     """Text that comes after the answer, for models that fill gaps."""
 
     prompt_embeds: bytes | Many[bytes] | None = None
-    """Prompts that are embeddings already, one or several: base64 of safetensors, a plain buffer or torch.save's file."""
+    """Prompts that are embeddings, one or several: base64 of safetensors, a plain buffer or torch.save's bytes."""
     add_special_tokens: bool = True
     """Add the tokens that the tokenizer puts around a text, such as one for its beginning."""
     vllm_xargs: dict[str, str | int | float] | None = None
