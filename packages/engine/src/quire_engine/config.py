@@ -57,12 +57,12 @@ class EngineConfig(BaseModel):
     """Most log-probabilities a request may ask for per token; -1 lifts the limit."""
     logprobs_mode: LogprobsMode = "raw_logprobs"
     """What is reported as log-probabilities: log-probabilities or bare logits, of the model's own distribution (raw) or of the one drawn from (processed: after masks, biases, penalties, temperature, top-k, top-p and min-p). A prompt's tokens are not drawn, so theirs are raw."""  # noqa: E501
+    enable_prompt_embeds: bool = False
+    """Take prompts that are embeddings already, as `prompt_embeds` of completions; their senders can show the model what no text can say."""  # noqa: E501
     logits_processors: tuple[str, ...] = ()
     """Registered logits processors that are applied to every request, which steers them by `vllm_xargs`."""
     logits_processor_pattern: str | None = None
     """Regular expression for the registered names that requests may give in their own `logits_processors`; none unless given."""  # noqa: E501
-    enable_prompt_embeds: bool = False
-    """Take prompts that are embeddings already, as `prompt_embeds` of completions; their senders can show the model what no text can say."""  # noqa: E501
     skip_tokenizer_init: bool = False
     """Load no tokenizer: token ids in, token ids out."""
 

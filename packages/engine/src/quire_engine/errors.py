@@ -1,13 +1,13 @@
 """Every error the engine raises on purpose, drawn as a tree; it knows neither HTTP nor torch.
 
-    QuireError
-    ├── ConfigError                 asked for something contradictory; nothing was loaded
-    │   └── ModelNotSupported       this checkpoint cannot be served, and why
-    ├── RequestError                this request cannot be served; nobody else is affected
-    │   ├── PromptTooLong           the prompt does not fit the context
-    │   └── GrammarError            a schema, regex or grammar that cannot be used
-    ├── Overloaded                  the waiting line is full; try again later
-    └── EngineStopped               the engine ended for good
+QuireError
+├── ConfigError                 asked for something contradictory; nothing was loaded
+│   └── ModelNotSupported       this checkpoint cannot be served, and why
+├── RequestError                this request cannot be served; nobody else is affected
+│   ├── PromptTooLong           the prompt does not fit the context
+│   └── GrammarError            a schema, regex or grammar that cannot be used
+├── Overloaded                  the waiting line is full; try again later
+└── EngineStopped               the engine ended for good
 """
 
 from __future__ import annotations
