@@ -55,7 +55,7 @@ def test_dropping_a_feature_changes_tokens(checkpoints: Checkpoints, feature: st
     whole = Engine.load(roomy_config(model=str(checkpoints.path(family))))
     model, spec = load(checkpoints, family)
     layers = prove(model, PagedBackend, architecture=name, context=64)
-    runner = Assembly(model, without(feature), layers, spec, CPU).runner(
+    runner = Assembly(model, without(feature), layers, spec, CPU, "raw_logprobs").runner(
         blocks=whole.decisions.num_blocks,
         block_size=ROOMY["block_size"],
         seats=ROOMY["max_num_seqs"],
