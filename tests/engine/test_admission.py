@@ -86,6 +86,13 @@ def test_a_stop_string_needs_a_tokenizer() -> None:
     assert refusal(generate_request([1], stop=("x",)), has_tokenizer=False).param == "stop"
 
 
+@pytest.mark.parametrize(("words", "field"), [(("a",), "bad_words"), ((), "bad_words_token_ids")])
+def test_bad_words_that_would_fill_the_memory_are_refused(words: tuple[str, ...], field: str) -> None:
+    ids = ((1,) * 1025, *[(1,)] * 1023)
+    assert refusal(generate_request([1], bad_words=words, bad_words_token_ids=ids)).param == field
+    check_request(generate_request([1], bad_words=words, bad_words_token_ids=ids[1:]), scripted_decisions())
+
+
 def test_bad_words_without_their_ids_are_not_dropped() -> None:
     assert refusal(generate_request([1], bad_words=("x",))).param == "bad_words"
 

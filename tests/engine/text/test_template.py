@@ -309,6 +309,11 @@ def test_a_form_that_ends_in_another_form_is_not_listed(renderer, tokenizer):
     assert others == []
 
 
+def test_very_many_bad_words_take_no_longer_each_than_few(renderer):
+    words = [f"{number:x}" for number in range(4096)]
+    assert renderer.render_chat(chat(bad_words=words)).sampling_params.bad_words_token_ids  # within the test's time
+
+
 def test_a_prompt_of_ids_is_truncated_and_its_bad_words_become_ids(renderer, tokenizer):
     params = SamplingParams(truncate_prompt_tokens=2, bad_words=("the",))
     ready = renderer.render_tokens(GenerateRequest(token_ids=[1, 2, 3], sampling_params=params))

@@ -17,6 +17,9 @@ MAX_CHOICES = 16_384
 MAX_LENGTH_PENALTY = 32
 """With more, up or down, the score of a long answer could be larger or smaller than any number a computer has."""
 
+MOST_COMPARED = 2**20
+"""Tokens of bad words, each as long as the longest, that a sequence's end is compared with at every step."""
+
 _ITS_OWN = "beams are compared by the model's own log-probabilities"
 NOT_WHILE_SEARCHING: Mapping[str, str] = {
     "stop": "beams are token ids, without text until the search is over; stop_token_ids do",
@@ -107,6 +110,11 @@ def _check_tokens(params: SamplingParams, vocabulary: int) -> None:
     _check_vocabulary("allowed_token_ids", params.allowed_token_ids or (), vocabulary)
     for word in params.bad_words_token_ids:
         _check_vocabulary("bad_words_token_ids", word, vocabulary)
+    words, longest = len(params.bad_words_token_ids), max(map(len, params.bad_words_token_ids), default=0)
+    if words * longest > MOST_COMPARED:
+        field = "bad_words" if params.bad_words else "bad_words_token_ids"
+        problem = f"{field} come to {words} sequences of up to {longest} tokens, each compared at every step"
+        raise RequestError(f"{problem}: at most {MOST_COMPARED} tokens. Name fewer or shorter ones.", param=field)
 
 
 def _check_vocabulary(field: str, token_ids: Collection[int], vocabulary: int) -> None:

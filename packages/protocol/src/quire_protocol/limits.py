@@ -67,6 +67,7 @@ COUNT = Bound(low=-1, high=_INT32)  # of tokens, mostly: more than any context h
 FACTOR = Bound(low=-1e6, high=1e6)
 INTEGER = Bound(low=-_INT64 - 1, high=_INT64)
 TOKENS = Bound(low=0, high=_INT32, items=2**22)
+VOCABULARY = Bound(low=0, high=_INT32, items=2**19)  # tokens named once each: more than any vocabulary has
 OBJECT = Bound(text=1024, items=1024)  # with fields of its own
 OBJECTS = Bound(items=_MOST)
 JSON = Bound(low=-sys.float_info.max, high=sys.float_info.max, text=inf, items=_MOST, free=True)
@@ -116,9 +117,9 @@ DEFAULT_LIMITS = Limits(
         "top_logprobs": COUNT,
         "prompt_logprobs": COUNT,
         "stop": Bound(text=4096, items=256),
-        "stop_token_ids": TOKENS,
-        "allowed_token_ids": TOKENS,
-        "bad_words": Bound(text=4096, items=_MOST),
+        "stop_token_ids": VOCABULARY,
+        "allowed_token_ids": VOCABULARY,
+        "bad_words": Bound(text=256, items=4096),
         "bad_words_token_ids": TOKENS,
         "logit_bias": Bound(low=-1e6, high=1e6, items=2**20, free=True),
         "logits_processors": OBJECT,

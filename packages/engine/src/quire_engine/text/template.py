@@ -317,13 +317,15 @@ class Renderer:
     def _bad_words(self, words: Sequence[str]) -> tuple[tuple[int, ...], ...]:
         """The ids of each word, at the beginning of a text and after a space."""
         forms: dict[tuple[int, ...], None] = {}
+        lengths: set[int] = set()
         for place, word in enumerate(words):
             bare = word.lstrip()
             for text in (bare, f" {bare}"):
                 ids = tuple(self._encode(text, False, f"bad_words.{place}"))
                 # An answer with the longer form has the shorter one too, so that is enough.
-                if ids and not any(ids[-len(form) :] == form for form in forms):
+                if ids and not any(ids[-length:] in forms for length in lengths):
                     forms[ids] = None
+                    lengths.add(len(ids))
         return tuple(forms)
 
 

@@ -45,20 +45,27 @@ async def _one(request: Outputs) -> AsyncGenerator[tuple[int, Output]]:
 
 
 async def _several(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, Output]]:
-    nexts = {asyncio.ensure_future(_next(request)): place for place, request in enumerate(requests)}
+    """One delivery of each request is awaited at a time; a delivery costs the same however many requests there are."""
+    awaited: dict[int, asyncio.Task[Output | None]] = {}
+    come: asyncio.Queue[int] = asyncio.Queue()
+
+    def fetch(place: int) -> None:
+        awaited[place] = asyncio.create_task(_next(requests[place]))
+        awaited[place].add_done_callback(lambda _: come.put_nowait(place))
+
     try:
-        while nexts:
-            done, _ = await asyncio.wait(nexts, return_when=asyncio.FIRST_COMPLETED)
-            for task in sorted(done, key=nexts.__getitem__):
-                place = nexts.pop(task)
-                output = task.result()
-                if output is not None:
-                    nexts[asyncio.ensure_future(_next(requests[place]))] = place
-                    yield place, output
+        for place in range(len(requests)):
+            fetch(place)
+        while awaited:
+            place = await come.get()
+            output = awaited.pop(place).result()
+            if output is not None:
+                fetch(place)
+                yield place, output
     finally:
-        for task in nexts:
+        for task in awaited.values():
             task.cancel()
-        await asyncio.gather(*nexts, return_exceptions=True)
+        await asyncio.gather(*awaited.values(), return_exceptions=True)
 
 
 async def _next(request: Outputs) -> Output | None:
