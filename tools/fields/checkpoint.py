@@ -6,6 +6,8 @@ and knows how to fill in the middle; the chat template writes down whatever it i
 
 from __future__ import annotations
 
+import base64
+import io
 import string
 from pathlib import Path
 
@@ -18,6 +20,7 @@ MIDDLE = ("<|fim_prefix|>", "<|fim_suffix|>", "<|fim_middle|>")
 SPECIAL = (END, OPEN, CLOSE, BEGIN, *MIDDLE)
 CHARACTERS = (*sorted(set(string.printable) - set("\t\r\v\f")),)
 CONTEXT = 2048
+HIDDEN = 64
 
 TEMPLATE = """
 {%- for message in messages %}{{ '<|im_start|>' + message.role + ' ' + message.content + '<|im_end|>' }}{% endfor %}
@@ -34,7 +37,7 @@ def save(folder: Path) -> Path:
     torch.manual_seed(0)
     config = Qwen3Config(
         vocab_size=len(SPECIAL) + len(CHARACTERS),
-        hidden_size=64,
+        hidden_size=HIDDEN,
         intermediate_size=128,
         num_hidden_layers=2,
         num_attention_heads=2,
@@ -54,6 +57,13 @@ def save(folder: Path) -> Path:
     model.save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def embeds() -> str:
+    """A prompt of three embeddings for this checkpoint: base64 of what torch.save writes."""
+    buffer = io.BytesIO()
+    torch.save(torch.ones(3, HIDDEN), buffer)
+    return base64.b64encode(buffer.getvalue()).decode()
 
 
 def tokenizer() -> PreTrainedTokenizerFast:

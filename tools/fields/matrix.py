@@ -14,7 +14,7 @@ from threading import Barrier
 from typing import Any, Literal, TypeAlias
 
 import httpx
-from tools.fields.checkpoint import CLOSE, OPEN, save
+from tools.fields.checkpoint import CLOSE, OPEN, embeds, save
 from tools.fields.probes import ALWAYS, ROUTES, Answer, Body, Facts, Probe, probes
 
 Kind: TypeAlias = Literal["honoured", "refused", "reported", "dropped", "failed"]
@@ -29,6 +29,7 @@ FLAGS = (
     "--scheduling-policy=priority",
     "--enable-prompt-tokens-details",
     "--trust-request-chat-template",
+    "--enable-prompt-embeds",
 )
 """A server on which as much as possible is allowed, and four seats, so that a crowd has to wait."""
 
@@ -71,8 +72,7 @@ class Matrix:
         """What becomes of the field; of another body in its place, when one is given."""
         plain = self._ask(probe, probe.plain_body, warm=probe.warm)
         if plain.status != 200:
-            needed = any(name in said(plain) for name in probe.plain)
-            return Verdict(probe, "refused" if needed else "failed", f"what it needs: {said(plain)}")
+            return Verdict(probe, "failed", f"already without the field: {said(plain)}")
         body = probe.changed_body if changed_body is None else changed_body
         changed = self._ask(probe, body)
         if probe.twice and changed.status == 200:
@@ -120,6 +120,7 @@ class Matrix:
             eos=self._tokens(CLOSE)[0],
             special=self._tokens(OPEN)[0],
             rare=[token for token in letters if token not in used][:12],
+            embeds=embeds(),
         )
 
     def _tokens(self, text: str) -> list[int]:

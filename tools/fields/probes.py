@@ -170,6 +170,8 @@ class Facts:
     """Another special token."""
     rare: list[int]
     """Ordinary tokens that are in neither answer."""
+    embeds: str = ""
+    """A prompt as embeddings, in base64."""
 
 
 # What a probe looks for. ----------------------------------------------------------------------------------------------
@@ -273,7 +275,7 @@ def completion_probes(facts: Facts) -> list[Probe]:
         probe("max_tokens", 5, "5 tokens", of_length(5)),
         probe("n", 2, "2 choices", lambda p, c: len(c.choices) == 2, plain=SAMPLED),
         probe("suffix", "the end.", "another prompt: the gap's", other_prompt),
-        probe("prompt_embeds", "AAAA", "another prompt", other_prompt),
+        probe("prompt_embeds", facts.embeds, "a choice for each prompt", lambda p, c: len(c.choices) > len(p.choices)),
         probe("add_special_tokens", False, "the tokenizer's first token is left out", other_prompt),
         probe("vllm_xargs", {"probe": 1}, "an extension's", lambda p, c: False),
         *shared_probes("CompletionRequest", facts.text, facts.ids, facts, several),
@@ -400,7 +402,7 @@ def shared_probes(request: str, text: str, ids: list[int], facts: Facts, several
             8.0,
             "other beams win",
             other_tokens,
-            plain={"use_beam_search": True, "n": 8, "ignore_eos": None, **several, "max_tokens": 24},
+            plain={"use_beam_search": True, "n": 4, "ignore_eos": None, **several, "max_tokens": 24},
         ),
         probe("skip_special_tokens", False, "a special token is written out", longer_text, plain=biased(facts.special)),
         probe(
