@@ -10,7 +10,7 @@ from pydantic_core import from_json
 
 from quire_protocol.base import Int64, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.chat import DeltaMessage
-from quire_protocol.sampling import RequestOutputKind, SamplingParams
+from quire_protocol.sampling import RequestOutputKind, SamplingParams, settled
 from quire_protocol.usage import UsageInfo
 
 AudioResponseFormat: TypeAlias = Literal["json", "text", "srt", "verbose_json", "vtt"]
@@ -112,10 +112,8 @@ class TranscriptionRequest(_SpeechRequest):
         self, default_max_tokens: int, default_sampling_params: Mapping[str, Any] | None = None
     ) -> SamplingParams:
         """How to sample: what the request says, else the server's defaults, else none of each."""
-        defaults = {**self._DEFAULT_SAMPLING_PARAMS, **(default_sampling_params or {})}
-        asked = {name: value for name in self._DEFAULT_SAMPLING_PARAMS if (value := getattr(self, name)) is not None}
         return SamplingParams.from_optional(
-            **{name: asked.get(name, defaults[name]) for name in self._DEFAULT_SAMPLING_PARAMS},
+            **settled(self, self._DEFAULT_SAMPLING_PARAMS, default_sampling_params),
             temperature=self.temperature,
             frequency_penalty=self.frequency_penalty,
             presence_penalty=self.presence_penalty,

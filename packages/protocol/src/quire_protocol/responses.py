@@ -57,7 +57,7 @@ from typing_extensions import get_type_hints, is_typeddict
 from quire_protocol.base import CacheSalt, OpenAIBaseModel, RequestModel, random_uuid
 from quire_protocol.messages import ChatCompletionMessageParam
 from quire_protocol.problems import unknown_tag
-from quire_protocol.sampling import RequestOutputKind, SamplingParams, StructuredOutputsParams
+from quire_protocol.sampling import RequestOutputKind, SamplingParams, StructuredOutputsParams, settled
 
 ServiceTier: TypeAlias = Literal["auto", "default", "flex", "scale", "priority"]
 Truncation: TypeAlias = Literal["auto", "disabled"]
@@ -303,14 +303,12 @@ class ResponsesRequest(RequestModel):
         self, default_max_tokens: int, default_sampling_params: Mapping[str, Any] | None = None
     ) -> SamplingParams:
         """How to sample: what the request says, else the server's defaults, else none of each."""
-        defaults = {**self._DEFAULT_SAMPLING_PARAMS, **(default_sampling_params or {})}
-        asked = {name: value for name in self._DEFAULT_SAMPLING_PARAMS if (value := getattr(self, name)) is not None}
         limit = self.max_output_tokens
         return SamplingParams.from_optional(
-            **{name: asked.get(name, defaults[name]) for name in self._DEFAULT_SAMPLING_PARAMS},
+            **settled(self, self._DEFAULT_SAMPLING_PARAMS, default_sampling_params),
             max_tokens=default_max_tokens if limit is None else min(limit, default_max_tokens),
             logprobs=self.top_logprobs if self.is_include_output_logprobs() else None,
-            stop_token_ids=defaults.get("stop_token_ids"),
+            stop_token_ids=(default_sampling_params or {}).get("stop_token_ids"),
             output_kind=RequestOutputKind.DELTA if self.stream else RequestOutputKind.FINAL_ONLY,
             structured_outputs=self._structured_outputs(),
             logit_bias=self.logit_bias,

@@ -1,5 +1,6 @@
 """How tokens are drawn and when to stop: what was asked, checked and frozen. Knows no tensor and no tokenizer."""
 
+from collections.abc import Mapping
 from enum import Enum
 from math import copysign
 from typing import Annotated, Any, Self
@@ -206,3 +207,10 @@ class BeamSearchParams(Described):
     """A beam's score is its log-probability divided by its length to this power."""
     include_stop_str_in_output: bool = False
     """Keep the stop token's text at the end of an answer."""
+
+
+def settled(request: object, neutral: Mapping[str, float], defaults: Mapping[str, Any] | None) -> dict[str, Any]:
+    """For each name in `neutral`: what the request asks for, else the server's default, else the neutral value."""
+    fallback = {**neutral, **(defaults or {})}
+    asked = {name: getattr(request, name) for name in neutral}
+    return {name: fallback[name] if value is None else value for name, value in asked.items()}

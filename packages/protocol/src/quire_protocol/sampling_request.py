@@ -16,6 +16,7 @@ from quire_protocol.sampling import (
     RequestOutputKind,
     SamplingParams,
     StructuredOutputsParams,
+    settled,
 )
 from quire_protocol.usage import StreamOptions, check_stream_options
 
@@ -143,9 +144,7 @@ class SamplingRequest(RequestModel):
 
     def _settled(self, defaults: Mapping[str, Any] | None) -> dict[str, Any]:
         """The values that a server's defaults may settle."""
-        neutral = {**self._DEFAULT_SAMPLING_PARAMS, **(defaults or {})}
-        asked = {name: getattr(self, name) for name in self._DEFAULT_SAMPLING_PARAMS}
-        return {name: neutral[name] if value is None else value for name, value in asked.items()}
+        return settled(self, self._DEFAULT_SAMPLING_PARAMS, defaults)
 
     @model_validator(mode="after")
     def _stream_options_need_a_stream(self) -> Self:
