@@ -1,0 +1,17 @@
+// Compiled once per instruction set: all kernels, and the table that names them.
+#include "kernels.h"
+#include "norms.h"
+
+#define QUIRE_TEXT_OF(name) #name
+#define QUIRE_TEXT(name) QUIRE_TEXT_OF(name)
+
+namespace quire {
+namespace QUIRE_ISA {
+
+extern const Kernels kernels = {
+    QUIRE_TEXT(QUIRE_ISA),
+    rms_norm,
+};
+
+}  // namespace QUIRE_ISA
+}  // namespace quire

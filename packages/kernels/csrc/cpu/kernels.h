@@ -1,0 +1,30 @@
+// The table of kernels that every instruction set fills in. Each does one thread's share of an op.
+#pragma once
+
+#include "ops.h"
+#include "team.h"
+
+namespace quire {
+
+struct Kernels {
+  const char* isa;
+  void (*rms_norm)(const Share&, const QuireRmsNorm&);
+};
+
+namespace avx2 {
+extern const Kernels kernels;
+}
+namespace avx512 {
+extern const Kernels kernels;
+}
+namespace avx512bf16 {
+extern const Kernels kernels;
+}
+namespace amx {
+extern const Kernels kernels;
+}
+
+// The table in use.
+const Kernels& chosen();
+
+}  // namespace quire

@@ -1,0 +1,108 @@
+// The library's C interface: choose an instruction set, size the team, run an op. No function here throws.
+#include <sys/syscall.h>
+#include <string.h>
+#include <unistd.h>
+
+
+
+#include "kernels.h"
+
+namespace quire {
+namespace {
+
+constexpr int64_t SMALL = 1 << 14;  // elements that one thread has done before a second one has woken up
+
+// The kernel gives a process AMX's tile registers on request only (Linux 5.16).
+bool may_use_tiles() {
+  constexpr int REQUEST_PERMISSION = 0x1023, TILE_DATA = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA
+  return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+}
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+bool has_avx512() {
+  return has_avx2() && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+         __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+}
+
+bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+
+bool has_amx() {
+  unsigned a, b, c, d;
+  __asm__("cpuid" : "=a"(a), "=b"(b), "=c"(c), "=d"(d) : "a"(7), "c"(0));
+  const bool tiles = (d >> 24 & 1) && (d >> 22 & 1) && (d >> 25 & 1);  // tiles, bf16 and int8 products of tiles
+  return tiles && has_avx512bf16() && may_use_tiles();
+}
+
+struct Isa {
+  const Kernels& kernels;
+  bool (*is_here)();
+};
+
+// The best last.
+const Isa ISAS[] = {
+    {avx2::kernels, has_avx2},
+    {avx512::kernels, has_avx512},
+    {avx512bf16::kernels, has_avx512bf16},
+    {amx::kernels, has_amx},
+};
+
+const Kernels* best() {
+  __builtin_cpu_init();
+  const Kernels* found = nullptr;
+  for (const Isa& isa : ISAS)
+    if (isa.is_here()) found = &isa.kernels;
+  return found;
+}
+
+const Kernels* in_use = best();
+
+// Share an op that touches so many elements among the team, or do it here if that is not worth it.
+template <class Op>
+void run_op(void (*kernel)(const Share&, const Op&), const Op& op, int64_t elements) {
+  const auto job = [&](const Share& share) { kernel(share, op); };
+  if (elements < SMALL)
+    run_alone(job);
+  else
+    run(job);
+}
+
+}  // namespace
+
+const Kernels& chosen() { return *in_use; }
+
+}  // namespace quire
+
+extern "C" {
+#pragma GCC visibility push(default)
+
+// The instruction set in use; null where the processor has none of them.
+const char* quire_isa() { return quire::in_use == nullptr ? nullptr : quire::in_use->isa; }
+
+// Use this one from now on: 0 if that was done, -1 if the processor lacks it.
+int quire_use_isa(const char* name) {
+  for (const quire::Isa& isa : quire::ISAS)
+    if (strcmp(isa.kernels.isa, name) == 0 && isa.is_here()) {
+      quire::in_use = &isa.kernels;
+      return 0;
+    }
+  return -1;
+}
+
+int quire_threads() { return quire::threads(); }
+void quire_set_threads(int count) { quire::set_threads(count); }
+
+// The size of an op's struct, for callers that lay it out themselves; 0 for an op that is not here.
+int64_t quire_size_of(const char* op) {
+  if (strcmp(op, "rms_norm") == 0) return sizeof(QuireRmsNorm);
+  return 0;
+}
+
+void quire_rms_norm(const QuireRmsNorm* op) {
+  quire::run_op(quire::chosen().rms_norm, *op, op->rows * op->size);
+}
+
+#pragma GCC visibility pop
+}  // extern "C"

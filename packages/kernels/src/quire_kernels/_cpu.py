@@ -1,0 +1,118 @@
+"""The CPU library, built from csrc/cpu: finds it, checks it, calls it; knows its structs, not what the ops compute.
+
+Where the library is absent (no compiler when the package was installed, another processor or system), `library` is None
+and ops run in plain torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from quire_kernels._checks import KernelError
+
+THREADS: Final = "QUIRE_CPU_THREADS"  # the environment's variable that sizes the thread team
+ISA: Final = "QUIRE_CPU_ISA"  # the one that names an instruction set instead of the best one
+PATH: Final = Path(__file__).with_name("libquire_cpu.so")
+TYPES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+
+
+class LibraryError(KernelError, RuntimeError):
+    """The CPU library cannot do what was asked of it as a whole."""
+
+
+class RmsNorm(Structure):
+    """QuireRmsNorm of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        ("out", c_void_p),
+        ("x", c_void_p),
+        ("residual", c_void_p),
+        ("weight", c_void_p),
+        ("rows", c_int64),
+        ("size", c_int64),
+        ("x_stride", c_int64),
+        ("eps", c_float),
+        ("offset", c_float),
+        ("type", c_int32),
+    )
+
+
+OPS: Final[dict[str, type[Structure]]] = {
+    "rms_norm": RmsNorm,
+}
+"""Every op of the library, and its struct."""
+
+
+class Library:
+    """The loaded library. Ops may be called from any thread: one at a time is shared among the team's threads."""
+
+    def __init__(self, handle: ctypes.CDLL) -> None:
+        handle.quire_isa.restype = c_char_p
+        handle.quire_use_isa.argtypes = (c_char_p,)
+        handle.quire_set_threads.argtypes = (c_int,)
+        handle.quire_size_of.argtypes, handle.quire_size_of.restype = (c_char_p,), c_int64
+        self._handle = handle
+        self._ops: dict[str, Any] = {}
+        for name, struct in OPS.items():
+            if handle.quire_size_of(name.encode()) != ctypes.sizeof(struct):
+                raise LibraryError(
+                    f"{PATH.name} was built from other sources ({name} differs): install the package anew"
+                )
+            function = getattr(handle, f"quire_{name}")
+            function.argtypes, function.restype = (POINTER(struct),), None
+            self._ops[name] = function
+
+    def run(self, name: str, op: Structure) -> None:
+        """Run one op to its end. Its struct's pointers must stay valid meanwhile."""
+        self._ops[name](byref(op))
+
+    @property
+    def isa(self) -> str:
+        """The instruction set in use: avx2, avx512, avx512bf16 or amx."""
+        name: bytes = self._handle.quire_isa()
+        return name.decode()
+
+    def use_isa(self, name: str) -> None:
+        """Use this instruction set from now on, for tests and comparisons. LibraryError if the processor lacks it."""
+        if self._handle.quire_use_isa(name.encode()):
+            raise LibraryError(f"this processor has no {name!r}, or the library no body for it; {self.isa} is in use")
+
+    @property
+    def threads(self) -> int:
+        """Threads of the team, the caller's own included."""
+        count: int = self._handle.quire_threads()
+        return count
+
+    def set_threads(self, count: int) -> None:
+        """Resize the team; 0 asks for a thread on every CPU that this process may use."""
+        self._handle.quire_set_threads(count)
+
+
+def pointer(tensor: Tensor | None) -> int | None:
+    """Where a tensor's first element lies."""
+    return None if tensor is None else tensor.data_ptr()
+
+
+def _load() -> Library | None:
+    """The library, as the environment wants it; None where there is none, or the processor has too little."""
+    if not PATH.exists():
+        return None
+    handle = ctypes.CDLL(str(PATH))
+    handle.quire_isa.restype = c_char_p
+    if handle.quire_isa() is None:
+        return None
+    found = Library(handle)
+    if isa := os.environ.get(ISA):
+        found.use_isa(isa)
+    found.set_threads(int(os.environ.get(THREADS) or os.environ.get("OMP_NUM_THREADS") or 0))
+    return found
+
+
+library: Final[Library | None] = _load()

@@ -1,0 +1,56 @@
+"""The CPU library as a whole: it is there, it can be told what to use, and one job at a time has the team."""
+
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+import torch
+
+from quire_kernels import _cpu
+from quire_kernels._cpu import Library, LibraryError, RmsNorm, pointer
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    if _cpu.library is None:
+        if shutil.which("c++") is None:
+            pytest.skip("no compiler: the package was installed without its library")
+        pytest.fail("there is a compiler, but quire_kernels was installed without its library")
+    isa, threads = _cpu.library.isa, _cpu.library.threads
+    yield _cpu.library
+    _cpu.library.use_isa(isa)
+    _cpu.library.set_threads(threads)
+
+
+def norm(x: torch.Tensor) -> torch.Tensor:
+    out, weight = torch.full_like(x, torch.nan), torch.ones(x.shape[1])
+    rows, size = x.shape
+    assert _cpu.library is not None
+    _cpu.library.run("rms_norm", RmsNorm(pointer(out), pointer(x), None, pointer(weight), rows, size, size, 1e-6, 0, 0))
+    return out
+
+
+def test_an_instruction_set_that_is_unknown_is_refused_and_the_one_in_use_stays(library: Library) -> None:
+    before = library.isa
+    with pytest.raises(LibraryError, match=f"'sse9'.*{before} is in use"):
+        library.use_isa("sse9")
+    assert library.isa == before
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_any_number_of_threads_gives_the_same_answer(library: Library, threads: int) -> None:
+    x = torch.randn(131, 640)
+    expected = torch.nn.functional.rms_norm(x, (640,), eps=1e-6)
+    library.set_threads(threads)
+    assert library.threads == threads
+    torch.testing.assert_close(norm(x), expected)
+
+
+def test_callers_from_many_threads_do_not_disturb_one_another(library: Library) -> None:
+    library.set_threads(2)
+    inputs = [torch.randn(40, 512) for _ in range(64)]
+    with ThreadPoolExecutor(8) as pool:
+        outputs = list(pool.map(norm, inputs))
+    for x, out in zip(inputs, outputs, strict=True):
+        torch.testing.assert_close(out, torch.nn.functional.rms_norm(x, (512,), eps=1e-6))
