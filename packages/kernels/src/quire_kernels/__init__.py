@@ -3,7 +3,10 @@
 from quire_kernels.__about__ import __version__
 from quire_kernels._checks import DeviceError, DtypeError, KernelError, ShapeError
 from quire_kernels._select import BodyError
+from quire_kernels.gated import gated
 from quire_kernels.paged_attention import paged_attention
+from quire_kernels.rms_norm import add_rms_norm, rms_norm
+from quire_kernels.rotary import rotary
 from quire_kernels.store_kv import store_kv
 
 __all__ = [
@@ -13,6 +16,10 @@ __all__ = [
     "KernelError",
     "ShapeError",
     "__version__",
+    "add_rms_norm",
+    "gated",
     "paged_attention",
+    "rms_norm",
+    "rotary",
     "store_kv",
 ]
