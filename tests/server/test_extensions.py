@@ -109,6 +109,10 @@ def test_one_that_fails_in_a_crowd_fails_alone(api: Api) -> None:
     [
         ("shop.fragile", 'The logits processor "shop.fragile" failed: RuntimeError: out of ideas.'),
         ("shop.shapeless", "The logits processors returned [3], which is no tensor of 640 logits."),
+        (
+            "shop.sparse",
+            "The logits processors returned torch.float32 in the layout torch.sparse_coo, which logits cannot be.",
+        ),
         ("shop.undefined", "The logits processors left logits that are not finite numbers."),
     ],
 )
@@ -120,8 +124,30 @@ def test_one_that_fails_ends_its_answer_with_the_reason(api: Api, name: str, rea
 
 
 @pytest.mark.parametrize(
+    "named",
+    [
+        "shop.sparse",
+        {"qualname": "shop.kind", "args": ["list"]},
+        {"qualname": "shop.kind", "args": ["number"]},
+        {"qualname": "shop.kind", "args": ["type"]},
+    ],
+    ids=str,
+)
+def test_one_that_gives_something_strange_harms_no_neighbour(api: Api, named: Any) -> None:
+    body = {"prompt": PROMPT, "return_token_ids": True, **GREEDY, "max_tokens": 40}
+    first, failed, last = together(api, [body, {**body, "logits_processors": [named]}, body])
+    assert "shop.kind" in failed["error"]["message"] or "sparse" in failed["error"]["message"]
+    assert first["choices"] == last["choices"]
+    assert len(first["choices"][0]["token_ids"]) == 40
+
+
+@pytest.mark.parametrize(
     ("processor", "reason"),
     [
+        (
+            {"qualname": "shop.kind", "args": ["number"]},
+            "gave an object of type int, which cannot be called as a logits processor",
+        ),
         ({"qualname": "shop.Force"}, "missing 1 required positional argument"),
         (force("seven"), "invalid literal"),
         ("shop.missing", "AttributeError"),

@@ -59,6 +59,9 @@ def fragile(output, logits):
 def shapeless(output, logits):
     return logits[:3]
 
+def sparse(output, logits):
+    return logits.to_sparse()
+
 def undefined(output, logits):
     return logits * float("nan")
 
@@ -67,10 +70,14 @@ def nothing_left(output, logits):
 
 def demanding(needed):
     return None
+
+def kind(of):
+    """Gives what is no processor."""
+    return {"list": [], "number": 5, "type": type}[of]
 '''
 NAMES = (
     *("ban_repeats", "echo_prompt", "Force", "Count", "steer", "fragile", "shapeless", "undefined", "nothing_left"),
-    *("demanding", "missing"),
+    *("demanding", "missing", "sparse", "kind"),
 )
 
 

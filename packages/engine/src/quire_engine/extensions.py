@@ -111,13 +111,24 @@ class Processors:
     def _build(self) -> Iterator[tuple[str, Callable[..., Any], bool]]:
         for named in self._named:
             name = name_of(named)
+            field = "vllm_xargs" if isinstance(named, Applied) else "logits_processors"
             try:
                 processor = build_logits_processor(named)
             except ValidationError as error:
                 reason = f"{type(error.__cause__).__name__}: {error.__cause__}"
-                field = "vllm_xargs" if isinstance(named, Applied) else "logits_processors"
                 raise RequestError(
                     f'The logits processor "{name}" could not be made: {reason}.', param=field
                 ) from error
             if processor is not None:
-                yield name, processor, len(inspect.signature(processor).parameters) == 3
+                yield name, processor, _wants_prompt(name, processor, field)
+
+
+def _wants_prompt(name: str, processor: Any, field: str) -> bool:
+    """Whether a processor takes the prompt beside output and logits. RequestError if it can take neither."""
+    try:
+        return len(inspect.signature(processor).parameters) == 3
+    except (TypeError, ValueError) as error:  # no callable, or one that does not say what it takes
+        problem = (
+            f'"{name}" gave an object of type {type(processor).__name__}, which cannot be called as a logits processor.'
+        )
+        raise RequestError(problem, param=field) from error

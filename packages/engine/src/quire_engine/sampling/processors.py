@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from quire_engine.errors import RequestError
@@ -44,4 +45,7 @@ def _processed(sequence: Sequence, logits: Tensor) -> Tensor:
     if not isinstance(changed, Tensor) or changed.shape != logits.shape:
         shape = list(changed.shape) if isinstance(changed, Tensor) else type(changed).__name__
         raise ProcessorFailed(f"The logits processors returned {shape}, which is no tensor of {len(logits)} logits.")
+    if changed.layout != torch.strided or changed.is_complex():
+        kind = f"{changed.dtype} in the layout {changed.layout}"
+        raise ProcessorFailed(f"The logits processors returned {kind}, which logits cannot be.")
     return changed
