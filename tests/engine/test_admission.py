@@ -93,6 +93,12 @@ def test_bad_words_that_would_fill_the_memory_are_refused(words: tuple[str, ...]
     check_request(generate_request([1], bad_words=words, bad_words_token_ids=ids[1:]), scripted_decisions())
 
 
+def test_stop_strings_that_would_hold_up_everybody_are_refused() -> None:
+    strings = ("x" * 4096, "y" * 4096, "z" * 4096, "!" * 4096)
+    check_request(generate_request([1], stop=strings), scripted_decisions())
+    assert refusal(generate_request([1], stop=(*strings, "?"))).param == "stop"
+
+
 def test_bad_words_without_their_ids_are_not_dropped() -> None:
     assert refusal(generate_request([1], bad_words=("x",))).param == "bad_words"
 

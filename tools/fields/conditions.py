@@ -40,6 +40,7 @@ CONDITIONS: tuple[Condition, ...] = (
     Condition(BOTH, "logit_bias", "ids of the vocabulary only", {"logit_bias": {"9999999": 1}}),
     Condition(BOTH, "allowed_token_ids", "ids of the vocabulary only", {"allowed_token_ids": [9999999]}),
     Condition(BOTH, "allowed_token_ids", "not empty", {"allowed_token_ids": []}),
+    Condition(BOTH, "stop", "at most 16,384 characters in all", {"stop": ["x" * 4096] * 5}),
     Condition(BOTH, "stop_token_ids", "ids of the vocabulary only", {"stop_token_ids": [9999999]}),
     Condition(BOTH, "truncate_prompt_tokens", "not 0", {"truncate_prompt_tokens": 0}),
     Condition(BOTH, "truncate_prompt_tokens", "not above the context", {"truncate_prompt_tokens": 9999999}),

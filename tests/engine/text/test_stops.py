@@ -76,3 +76,23 @@ def test_what_was_held_back_is_given_at_the_end():
     assert stops.push("bye\n\n") == ("bye", None)
     assert stops.finish() == "\n\n"
     assert stops.finish() == ""
+
+
+class Counted(str):
+    """A string that counts how often it is compared with a beginning."""
+
+    compared = 0
+
+    def startswith(self, *args: object) -> bool:
+        Counted.compared += 1
+        return super().startswith(*args)  # type: ignore[arg-type]
+
+
+def test_a_letter_costs_the_same_however_much_is_held_back():
+    # Of the first strings every end of the text but half is no beginning; the last one holds all of it back.
+    strings = [Counted("a" * 200 + "b" * (200 - each)) for each in range(50)] + [Counted("a" * 401)]
+    stops = StopStrings(strings, include=False)
+    Counted.compared = 0
+    delivered = "".join(stops.push(letter)[0] for letter in "a" * 400 + "c" + "a" * 400)
+    assert delivered == "a" * 400 + "c"
+    assert Counted.compared <= 2 * 801 * len(strings)

@@ -20,6 +20,9 @@ MAX_LENGTH_PENALTY = 32
 MOST_COMPARED = 2**20
 """Tokens of bad words, each as long as the longest, that a sequence's end is compared with at every step."""
 
+MOST_STOP_CHARACTERS = 2**14
+"""Characters of all stop strings of a request together: text may have to be compared with all of them at one token."""
+
 _ITS_OWN = "beams are compared by the model's own log-probabilities"
 NOT_WHILE_SEARCHING: Mapping[str, str] = {
     "stop": "beams are token ids, without text until the search is over; stop_token_ids do",
@@ -39,8 +42,7 @@ def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokeniz
     Without a tokenizer on the text side there is no text, in which a stop string could be found.
     """
     _check_built(request)
-    if request.sampling_params.stop and not has_tokenizer:
-        raise RequestError("stop needs a tokenizer, and this server has none: use stop_token_ids.", param="stop")
+    _check_stop(request.sampling_params.stop, has_tokenizer)
     _check_processors(request.sampling_params, decisions)
     _check_prompt(request, decisions)
     _check_tokens(request.sampling_params, decisions.vocab_size)
@@ -75,6 +77,14 @@ def _check_built(request: GenerateRequest) -> None:
         raise RequestError(
             "bad_words came without its token ids: it needs a tokenizer on the server.", param="bad_words"
         )
+
+
+def _check_stop(strings: Collection[str], has_tokenizer: bool) -> None:
+    if strings and not has_tokenizer:
+        raise RequestError("stop needs a tokenizer, and this server has none: use stop_token_ids.", param="stop")
+    if (characters := sum(map(len, strings))) > MOST_STOP_CHARACTERS:
+        problem = f"stop has {characters} characters in {len(strings)} strings, and may have {MOST_STOP_CHARACTERS}."
+        raise RequestError(f"{problem} Name fewer or shorter ones.", param="stop")
 
 
 def _check_processors(params: SamplingParams, decisions: Decisions) -> None:

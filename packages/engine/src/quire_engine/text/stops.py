@@ -16,6 +16,8 @@ class StopStrings:
         self._strings = tuple(strings)
         self._include = include
         self._held = ""
+        self._first_open = [0] * len(self._strings)
+        """For each string: where in what is held back it could begin at the earliest. What was ruled out stays so."""
 
     def push(self, text: str, *, may_stop: bool = True) -> tuple[str, str | None]:
         """The text that can be delivered now, and the stop string that ended it, if one did.
@@ -50,12 +52,17 @@ class StopStrings:
         return start, string
 
     def _beginning_of_stop(self, text: str) -> int:
-        """Where the longest end of `text` starts that is the beginning of a stop string; its length if none is."""
+        """Where the longest end of `text` starts that is the beginning of a stop string; its length if none is.
+
+        Each start is ruled out once for each string, so a character costs the same however much is held back.
+        """
         first = len(text)
-        for string in self._strings:
-            start = text.find(string[0], max(0, len(text) + 1 - len(string)), first)
+        for place, string in enumerate(self._strings):
+            start = text.find(string[0], max(self._first_open[place], len(text) + 1 - len(string)), first)
             while start >= 0 and not string.startswith(text[start:]):
                 start = text.find(string[0], start + 1, first)
             if start >= 0:
                 first = start
+            self._first_open[place] = first
+        self._first_open = [open_from - first for open_from in self._first_open]
         return first
