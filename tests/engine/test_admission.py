@@ -6,7 +6,7 @@ import pytest
 from tests.support.requests import beam_request, generate_request
 from tests.support.scripted import VOCABULARY, scripted_decisions
 
-from quire_engine.admission import MAX_CHOICES, check_request
+from quire_engine.admission import MAX_CHOICES, MOST_ANSWERS, check_answers, check_request
 from quire_engine.errors import PromptTooLong, RequestError
 from quire_protocol import GenerateRequest
 from quire_protocol.sampling import StructuredOutputsParams
@@ -115,6 +115,15 @@ def test_min_tokens_beyond_the_context_are_refused() -> None:
 
 def test_there_is_a_limit_to_the_choices() -> None:
     assert refusal(generate_request([1], n=MAX_CHOICES + 1)).param == "n"
+
+
+def test_there_is_a_limit_to_the_answers_of_one_body() -> None:
+    check_answers(4, MOST_ANSWERS // 4)
+    check_answers(MOST_ANSWERS, 1)
+    for prompts, choices, field in ((5, MOST_ANSWERS // 4, "n"), (MOST_ANSWERS + 1, 1, "prompt")):
+        with pytest.raises(RequestError, match=f"come to {prompts * choices} answers") as caught:
+            check_answers(prompts, choices)
+        assert caught.value.param == field
 
 
 @pytest.mark.parametrize(

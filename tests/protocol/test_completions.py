@@ -94,3 +94,19 @@ def test_prompt_log_probabilities_are_written_by_token_id() -> None:
     written = response.model_dump(mode="json")["choices"][0]["prompt_logprobs"]
     assert written == [None, {"7": {"logprob": -0.5, "rank": 1, "decoded_token": "b"}}]
     assert CompletionResponse.model_validate_json(response.model_dump_json()) == response
+
+
+@pytest.mark.parametrize(
+    ("fields", "count"),
+    [
+        ({"prompt": "ab"}, 1),
+        ({"prompt": [1, 2]}, 1),
+        ({"prompt": ["a", "b"]}, 2),
+        ({"prompt": [[1], [2], [3]]}, 3),
+        ({"prompt_embeds": b"AAAA"}, 1),
+        ({"prompt": "a", "prompt_embeds": [b"AAAA", b"AAAA"]}, 3),
+    ],
+    ids=str,
+)
+def test_prompts_are_counted_in_whichever_form(fields, count):
+    assert CompletionRequest(**fields).prompt_count == count

@@ -90,6 +90,8 @@ RAW = {
     "100,000 biases": json.dumps({"prompt": "x", "max_tokens": 1, "logit_bias": {str(n): 1 for n in range(MANY)}}),
     "100,000 stops": json.dumps({"prompt": "x", "stop": ["x"] * MANY}),
     "100,000 stop tokens": json.dumps({"prompt": "x", "max_tokens": 1, "stop_token_ids": [5] * MANY}),
+    "100,000 prompts": json.dumps({"prompt": ["x"] * MANY, "max_tokens": 1}),
+    "100,000 choices of few prompts": json.dumps({"prompt": [[5]] * 7, "n": 16_384, "max_tokens": 1}),
     "100,000 token ids": json.dumps({"prompt": [5] * MANY}),
 }
 

@@ -239,6 +239,19 @@ def test_choices_share_the_blocks_of_their_prompt() -> None:
     assert engine.stats().kv_usage * 256 == 2 + 3
 
 
+def test_choices_that_wait_hold_no_prompt_of_their_own() -> None:
+    asked = submission(0, prompt(9), n=50, temperature=1, seed=1)
+    engine = engine_with(asked, max_num_seqs=2)
+    spans(engine)
+    sequences = engine.scheduler.requests[0].values()
+    assert len({id(sequence.tokens) for sequence in sequences}) == 2  # the one that runs has its own
+    told = run(engine)
+    assert asked.request.token_ids == prompt(9)
+    assert {key: tokens(t) for key, t in told.items() if key[1]} == {
+        key: tokens(t) for key, t in run(engine_with(asked)).items() if key[1]
+    }
+
+
 @pytest.mark.parametrize("caching", [True, False])
 def test_choices_draw_differently_and_whatever_the_cache(caching: bool) -> None:
     request = submission(0, prompt(9), n=3, temperature=1, seed=1)

@@ -14,6 +14,8 @@ from quire_protocol.logits_processors import name_of
 
 MAX_CHOICES = 16_384
 """Choices of one request; each is a sequence of its own."""
+MOST_ANSWERS = 2**16
+"""Answers to one body: the choices of all its prompts."""
 MAX_LENGTH_PENALTY = 32
 """With more, up or down, the score of a long answer could be larger or smaller than any number a computer has."""
 
@@ -54,6 +56,16 @@ def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokeniz
         problem = f"priority is {request.priority}, but this server serves first come, first served."
         raise RequestError(
             f"{problem} Leave it out, or start the server with scheduling_policy=priority.", param="priority"
+        )
+
+
+def check_answers(prompts: int, choices: int) -> None:
+    """RequestError if one body asks for more answers than the memory should hold: so many choices of each prompt."""
+    if prompts * choices > MOST_ANSWERS:
+        problem = f"{prompts} prompts with {choices} choices each (n) come to {prompts * choices} answers"
+        raise RequestError(
+            f"{problem}, and one body may ask for {MOST_ANSWERS}: send several, or ask for fewer choices.",
+            param="prompt" if choices == 1 else "n",
         )
 
 

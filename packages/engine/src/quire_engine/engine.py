@@ -122,7 +122,7 @@ class Engine:
             Sequence(
                 handle=submission.handle,
                 index=index,
-                tokens=[*prompt, *ids],
+                tokens=[*prompt, *ids] if ids else prompt,
                 prompt_length=len(prompt),
                 params=params if rules is None else scoring_params(params, rules),
                 seed=seed,

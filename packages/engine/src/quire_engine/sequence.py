@@ -94,7 +94,7 @@ class Sequence:
     handle: int
     index: int
     tokens: list[int]
-    """Prompt, then output."""
+    """Prompt, then output. Its own from its first run on; until then, choices of one request may share the list."""
     prompt_length: int
     params: SamplingParams
     seed: int

@@ -31,6 +31,13 @@ Prompt = Annotated[
 ]
 
 
+def _count(prompts: Any) -> int:
+    """How many there are in a field that has one, or a list of them; token ids are one."""
+    if not prompts:
+        return 0
+    return len(prompts) if isinstance(prompts, list) and not isinstance(prompts[0], int) else 1
+
+
 class CompletionRequest(SamplingRequest):
     """Continue one or several prompts."""
 
@@ -53,6 +60,11 @@ class CompletionRequest(SamplingRequest):
     """Add the tokens that the tokenizer puts around a text, such as one for its beginning."""
     vllm_xargs: dict[str, str | int | float] | None = None
     """Arguments for extensions of the server."""
+
+    @property
+    def prompt_count(self) -> int:
+        """How many prompts it has, those included that are embeddings."""
+        return _count(self.prompt) + _count(self.prompt_embeds)
 
     def to_sampling_params(
         self,

@@ -13,6 +13,7 @@ from typing import Annotated, ParamSpec, TypeAlias, TypeVar
 
 from fastapi import Depends, Request
 
+from quire_engine.admission import check_answers
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.errors import RequestError
 from quire_engine.text.template import Renderer
@@ -94,6 +95,8 @@ class Serving:
             check_limits(request)
         except LimitError as error:
             raise RequestError(str(error), param=error.param) from error
+        if isinstance(request, CompletionRequest):
+            check_answers(request.prompt_count, request.n)
         strict = handles_strictly(http)
         unknown = judged(strangers(request, self.engine.decisions.xargs), self.settings.unknown_fields, strict=strict)
         refuse_fields_not_built(request)

@@ -211,6 +211,7 @@ class Scheduler:
             return False
         if sequence.is_scoring and sequence.preemptions == 0:  # asked before take(), which evicts
             sequence.bypassed_tokens = self.block_size * len(self._published_prefix(sequence))
+        sequence.tokens = sequence.tokens.copy()  # so that thousands of waiting choices need not hold the prompt each
         self.pool.share(prefix)
         sequence.blocks = prefix + self.pool.take(fresh)
         sequence.computed = len(prefix) * self.block_size
