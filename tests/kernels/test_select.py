@@ -31,7 +31,7 @@ def test_the_environment_goes_before_the_device(monkeypatch: pytest.MonkeyPatch)
 
 def test_an_unknown_body_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(OVERRIDE, "tritn")
-    with pytest.raises(BodyError, match="QUIRE_KERNELS=tritn names no body: set it to reference, cpu or triton"):
+    with pytest.raises(BodyError, match="QUIRE_KERNELS=tritn names no body: set it to reference, cpu, torch or triton"):
         choose(CPU)
 
 

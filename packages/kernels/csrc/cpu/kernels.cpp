@@ -1,4 +1,5 @@
 // Compiled once per instruction set: all kernels, and the table that names them.
+#include "attention.h"
 #include "kernels.h"
 #include "norms.h"
 
@@ -11,6 +12,8 @@ namespace QUIRE_ISA {
 extern const Kernels kernels = {
     QUIRE_TEXT(QUIRE_ISA),
     rms_norm,
+    paged_attention,
+    paged_attention_scratch,
 };
 
 }  // namespace QUIRE_ISA

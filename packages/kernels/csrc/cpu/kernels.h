@@ -9,6 +9,8 @@ namespace quire {
 struct Kernels {
   const char* isa;
   void (*rms_norm)(const Share&, const QuireRmsNorm&);
+  void (*paged_attention)(const Share&, const QuirePagedAttention&);
+  int64_t (*paged_attention_scratch)(const QuirePagedAttention&, int threads);  // bytes
 };
 
 namespace avx2 {

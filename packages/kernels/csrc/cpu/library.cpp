@@ -97,11 +97,22 @@ void quire_set_threads(int count) { quire::set_threads(count); }
 // The size of an op's struct, for callers that lay it out themselves; 0 for an op that is not here.
 int64_t quire_size_of(const char* op) {
   if (strcmp(op, "rms_norm") == 0) return sizeof(QuireRmsNorm);
+  if (strcmp(op, "paged_attention") == 0) return sizeof(QuirePagedAttention);
   return 0;
 }
 
 void quire_rms_norm(const QuireRmsNorm* op) {
   quire::run_op(quire::chosen().rms_norm, *op, op->rows * op->size);
+}
+
+int64_t quire_paged_attention_scratch(const QuirePagedAttention* op, int threads) {
+  return quire::chosen().paged_attention_scratch(*op, threads);
+}
+
+void quire_paged_attention(const QuirePagedAttention* op) {
+  int64_t keys = op->tokens;
+  for (int64_t span = 0; span < op->spans; ++span) keys += op->lengths[span];
+  quire::run_op(quire::chosen().paged_attention, *op, keys * op->kv_heads * (op->size + op->v_size));
 }
 
 #pragma GCC visibility pop

@@ -71,3 +71,65 @@ static inline int64_t quire_block_bytes(int64_t k, int32_t kind, int32_t group) 
   if (kind == QUIRE_KIND_INT4) return padded / group * (32 + group * 8);
   return padded * 16 * 2;
 }
+
+// Causal attention of the queries of `spans` packed spans over their own sequences' cached keys and values: the op
+// paged_attention of quire_kernels, see there for what each argument means. Rows of q and out from the last start on
+// are padding: their out is zero. Where keys and values are bf16 and the processor multiplies pairs of it, queries and
+// the softmax's weights are rounded to bf16 too; everywhere else products are of floats.
+struct QuirePagedAttention {
+  void* out;               // [tokens, q_heads, v_size]
+  const void* q;           // [tokens, q_heads, size]
+  const void* keys;        // [blocks, block, kv_heads, size], any strides but the last
+  const void* values;      // [blocks, block, kv_heads, v_size]
+  const int32_t* tables;   // [spans, *], rows `table_stride` apart
+  const int32_t* starts;   // [spans + 1]
+  const int32_t* lengths;  // [spans]
+  const float* sinks;      // [q_heads] or null
+  void* scratch;           // of quire_paged_attention_scratch(op, threads) bytes, 64-byte aligned
+  int64_t tokens, spans, q_heads, kv_heads, size, v_size, block;
+  int64_t q_token, q_head, out_token, out_head;  // strides
+  int64_t k_block, k_slot, k_head, v_block, v_slot, v_head, table_stride;
+  int64_t longest;  // bound on lengths, for the scratch
+  int64_t window;   // 0: none
+  float scale, softcap;
+  int32_t q_type, kv_type, out_type;
+};
+
+// Keys and values of `tokens` tokens into their slots of the cache, block * block size + offset; below 0: nowhere.
+struct QuireStoreKv {
+  void* keys;            // [blocks, block, heads, size]
+  void* values;          // [blocks, block, heads, v_size]
+  const void* key;       // [tokens, heads, size]
+  const void* value;     // [tokens, heads, v_size]
+  const int64_t* slots;  // [tokens]
+  int64_t tokens, heads, size, v_size, block;
+  int64_t key_token, key_head, value_token, value_head;  // strides
+  int64_t k_block, k_slot, k_head, v_block, v_slot, v_head;
+  int32_t from_type, to_type;
+};
+
+// Half-split rotary embedding of q and k in place, after a norm of each head where there is a weight.
+struct QuireRotary {
+  void* q;             // [tokens, q_heads, size]
+  void* k;             // [tokens, k_heads, size]
+  const float* cos;    // [tokens, half]
+  const float* sin;    // [tokens, half]
+  const void* q_weight;  // [size] or null
+  const void* k_weight;  // [size] or null
+  int64_t tokens, q_heads, k_heads, size, half;
+  int64_t q_token, q_head, k_token, k_head, cos_token, sin_token;  // strides
+  float eps, offset;
+  int32_t type;         // of q and k
+  int32_t weight_type;  // of the weights
+};
+
+// out = activation(gate) * up, where each row of gate_up is the gate's columns and then as many values.
+struct QuireGated {
+  void* out;            // [rows, size]
+  const void* gate_up;  // [rows, 2 size], rows `stride` apart
+  int64_t rows, size, stride;
+  int32_t gate;         // a QuireGate, but not QUIRE_UNGATED
+  int32_t type;      // of gate_up
+  int32_t out_type;
+};
+

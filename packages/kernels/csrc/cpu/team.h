@@ -21,7 +21,8 @@ struct Share {
   void meet() const;
 
   // This thread's part of n items, cut at multiples of `grain`; parts differ by at most one grain.
-  Range of(int64_t n, int64_t grain = 1) const {
+  // Always in place: a copy of its own might be compiled for one instruction set and called by all.
+  [[gnu::always_inline]] Range of(int64_t n, int64_t grain = 1) const {
     const int64_t grains = (n + grain - 1) / grain;
     const int64_t begin = grains * index / count * grain;
     const int64_t end = grains * (index + 1) / count * grain;

@@ -10,6 +10,7 @@ import ctypes
 import os
 from ctypes import POINTER, Structure, byref, c_char_p, c_float, c_int, c_int32, c_int64, c_void_p
 from pathlib import Path
+from threading import local
 from typing import Any, Final
 
 import torch
@@ -19,6 +20,7 @@ from quire_kernels._checks import KernelError
 
 THREADS: Final = "QUIRE_CPU_THREADS"  # the environment's variable that sizes the thread team
 ISA: Final = "QUIRE_CPU_ISA"  # the one that names an instruction set instead of the best one
+_LINE: Final = 64  # bytes of a cache line
 PATH: Final = Path(__file__).with_name("libquire_cpu.so")
 TYPES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
@@ -44,8 +46,26 @@ class RmsNorm(Structure):
     )
 
 
+class PagedAttention(Structure):
+    """QuirePagedAttention of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("out", "q", "keys", "values", "tables", "starts", "lengths", "sinks")),
+        ("scratch", c_void_p),
+        *((name, c_int64) for name in ("tokens", "spans", "q_heads", "kv_heads", "size", "v_size", "block")),
+        *((name, c_int64) for name in ("q_token", "q_head", "out_token", "out_head")),
+        *((name, c_int64) for name in ("k_block", "k_slot", "k_head", "v_block", "v_slot", "v_head", "table_stride")),
+        ("longest", c_int64),
+        ("window", c_int64),
+        ("scale", c_float),
+        ("softcap", c_float),
+        *((name, c_int32) for name in ("q_type", "kv_type", "out_type")),
+    )
+
+
 OPS: Final[dict[str, type[Structure]]] = {
     "rms_norm": RmsNorm,
+    "paged_attention": PagedAttention,
 }
 """Every op of the library, and its struct."""
 
@@ -60,6 +80,7 @@ class Library:
         handle.quire_size_of.argtypes, handle.quire_size_of.restype = (c_char_p,), c_int64
         self._handle = handle
         self._ops: dict[str, Any] = {}
+        self._memory = local()
         for name, struct in OPS.items():
             if handle.quire_size_of(name.encode()) != ctypes.sizeof(struct):
                 raise LibraryError(
@@ -72,6 +93,16 @@ class Library:
     def run(self, name: str, op: Structure) -> None:
         """Run one op to its end. Its struct's pointers must stay valid meanwhile."""
         self._ops[name](byref(op))
+
+    def scratch_of(self, name: str, op: Structure) -> Tensor:
+        """Memory for an op that asks for some: this thread's own, kept and grown from call to call."""
+        size_of = getattr(self._handle, f"quire_{name}_scratch")
+        size_of.restype = c_int64
+        size: int = size_of(byref(op), self.threads) + _LINE
+        memory: Tensor | None = getattr(self._memory, "bytes", None)
+        if memory is None or len(memory) < size:
+            memory = self._memory.bytes = torch.empty(size, dtype=torch.uint8)
+        return memory[-memory.data_ptr() % _LINE :]
 
     @property
     def isa(self) -> str:

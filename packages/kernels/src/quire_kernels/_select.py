@@ -35,7 +35,8 @@ def define(schema: str, *, check: Body, fake: Body, bodies: Mapping[str, Body]) 
     def run(*args: Any) -> Any:
         check(*args)
         device = args[0].device
-        body = bodies[choose(device)]
+        chosen = choose(device)
+        body = bodies[chosen] if chosen in bodies else bodies["cpu"]  # "torch", where that is the CPU's only body
         if device.type != "cuda":
             return body(*args)
         with torch.cuda.device(device):  # Triton launches on the current device, whatever the tensors' own
@@ -52,7 +53,7 @@ def define(schema: str, *, check: Body, fake: Body, bodies: Mapping[str, Body]) 
 
 
 def choose(device: torch.device) -> str:
-    """Name the body for tensors on `device`: "reference", "cpu" or "triton"."""
+    """Name the body for `device`: "reference", "cpu", "torch" (the CPU body without the library), "triton"."""
     own = _BODY_OF.get(device.type, "")
     name = os.environ.get(OVERRIDE) or own
     if name == "triton" and not HAS_TRITON:
@@ -61,6 +62,8 @@ def choose(device: torch.device) -> str:
             f"pip install 'quire-kernels[triton]', or set {OVERRIDE}=reference to run slowly without it"
         )
     if name and (name in (own, "reference") or (name == "triton" and INTERPRETED)):
+        return name
+    if name == "torch" and own == "cpu":
         return name
     raise BodyError(_no_body(name, device))
 
@@ -71,6 +74,6 @@ def _no_body(name: str, device: torch.device) -> str:
         return f"no op has a body for tensors on {device}: move them to cpu or cuda, or set {OVERRIDE}=reference"
     if name == "triton":
         return f"triton runs on {device} in its interpreter only: set TRITON_INTERPRET=1 before the first import"
-    if name == "cpu":
-        return f"{OVERRIDE}=cpu, but the tensors are on {device}: unset it, or set it to triton or reference"
-    return f"{OVERRIDE}={name} names no body: set it to reference, cpu or triton, or unset it"
+    if name in ("cpu", "torch"):
+        return f"{OVERRIDE}={name}, but the tensors are on {device}: unset it, or set it to triton or reference"
+    return f"{OVERRIDE}={name} names no body: set it to reference, cpu, torch or triton, or unset it"
