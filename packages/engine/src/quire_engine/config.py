@@ -51,6 +51,8 @@ class EngineConfig(BaseModel):
     """Order of the waiting line: first come first served, or lowest `priority` first."""
     enforce_eager: bool = False
     """Run every step eagerly, without captured graphs."""
+    fusion: bool | None = None
+    """Replace modules of the model by faster ones where these are proven to compute the same; when absent, those that were measured to pay on this kind of device."""  # noqa: E501
     generation_config: str = "auto"
     """Where sampling defaults come from: auto (the checkpoint), vllm (none), or a folder."""
     max_logprobs: Annotated[int, Field(ge=-1)] = 20
@@ -74,6 +76,21 @@ class EngineConfig(BaseModel):
         except re.error as error:
             raise ValueError(f'logits_processor_pattern is "{pattern}", no regular expression: {error}.') from error
         return pattern
+
+
+class Fused(BaseModel):
+    """What became of one kind of module that faster ones may replace."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    what: str
+    """The kind, in the plural."""
+    found: int
+    """How many the model has."""
+    fused: int
+    """How many of them were replaced."""
+    reasons: tuple[str, ...] = ()
+    """Why the others were left."""
 
 
 class Decisions(BaseModel):
@@ -127,6 +144,8 @@ class Decisions(BaseModel):
     """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
+    fusion: tuple[Fused, ...] = ()
+    """What faster modules replaced, and what they left."""
     embeds_width: int | None = None
     """Numbers in one row of `prompt_embeds`; None where these are not taken."""
     notes: tuple[str, ...] = ()

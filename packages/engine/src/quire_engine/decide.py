@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quire_engine.config import Decisions, EngineConfig
+from quire_engine.config import Decisions, EngineConfig, Fused
 from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine
 from quire_engine.kv.cache import LayerShape
@@ -25,11 +25,13 @@ def decide(
     layers: tuple[LayerShape, ...],
     parameters: int,
     embeds_width: int | None = None,
+    fusion: tuple[Fused, ...] = (),
 ) -> Decisions:
     """Settle everything, once. ConfigError where the wishes contradict the model or the machine.
 
-    `attention`, `layers`, `parameters` and `embeds_width` are what the loaded model came to: its backend's name, what
-    each layer caches for a token, the number of its weights, and of numbers in an embedding if it is to take these.
+    `attention`, `layers`, `parameters`, `embeds_width` and `fusion` are what the loaded model came to: its backend's
+    name, what each layer caches for a token, the number of its weights, and of numbers in an embedding if it is to take
+    these, and which of its modules were replaced.
     """
     notes: list[str] = []
     dtype = settle_dtype(config, spec)
@@ -63,6 +65,7 @@ def decide(
         logits_processor_pattern=config.logits_processor_pattern,
         sampling_defaults=dict(spec.sampling_defaults),
         embeds_width=embeds_width,
+        fusion=fusion,
         notes=tuple(notes),
     )
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from quire_engine.checkpoint import DEFAULT_MODEL_NAME
-from quire_engine.config import Decisions, EngineConfig
+from quire_engine.config import Decisions, EngineConfig, Fused
 from quire_server.__about__ import __version__
 from quire_server.settings import ServerSettings
 
@@ -53,8 +53,16 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
         "batch",
         f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step; {order}",
     )
+    if decisions.fusion:
+        yield "fusion", "; ".join(map(fused, decisions.fusion))
     for note in decisions.notes:
         yield "note", note
+
+
+def fused(kind: Fused) -> str:
+    """What became of one kind of module, and why the others were left."""
+    left = f" ({', '.join(kind.reasons)})" if kind.reasons else ""
+    return f"{kind.fused} of {kind.found} {kind.what}{left}"
 
 
 def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> Iterator[tuple[str, str]]:

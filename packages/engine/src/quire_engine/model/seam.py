@@ -7,7 +7,7 @@ attention call unchanged. No mask is registered for this attention, so transform
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -28,6 +28,8 @@ class Pass:
     slots: Tensor
     """[T] int64: where each row's key and value go."""
     attention: AttentionBackend
+    shared: dict[int, Any] = field(default_factory=dict)
+    """What one layer worked out and the others need too, by the id of what it was made from; gone with the pass."""
 
 
 def quire_attention(
@@ -51,18 +53,36 @@ def quire_attention(
     """
     layer: int = module.layer_idx  # type: ignore[assignment]
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [T, H, D]
-    keys, values = quire.cache.keys[layer], quire.cache.values[layer]
-    store_kv(k, v, keys, values, quire.slots)
-    out = quire.attention.attend(
+    out = store_and_attend(
+        quire,
+        layer,
         q,
-        keys,
-        values,
+        k,
+        v,
         scale=q.shape[-1] ** -0.5 if scaling is None else scaling,
         window=sliding_window or 0,
         softcap=softcap or 0.0,
         sinks=s_aux,
     )
     return out[None], None
+
+
+def store_and_attend(
+    quire: Pass,
+    layer: int,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    *,
+    scale: float,
+    window: int,
+    softcap: float,
+    sinks: Tensor | None,
+) -> Tensor:
+    """One layer's part of a pass: q [T, Hq, D], k [T, Hkv, D], v [T, Hkv, Dv] -> [T, Hq, Dv]."""
+    keys, values = quire.cache.keys[layer], quire.cache.values[layer]
+    store_kv(k, v, keys, values, quire.slots)
+    return quire.attention.attend(q, keys, values, scale=scale, window=window, softcap=softcap, sinks=sinks)
 
 
 def register() -> None:

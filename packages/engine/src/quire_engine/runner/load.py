@@ -16,6 +16,7 @@ from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
 from quire_engine.kv.cache import KVCache, LayerShape
 from quire_engine.model.embeds import prove_embeds
 from quire_engine.model.forward import Forward
+from quire_engine.model.fusion import PASSES, FusionPass, fuse
 from quire_engine.model.load import load_model
 from quire_engine.model.proof import prove
 from quire_engine.model.spec import ModelSpec, read_spec
@@ -43,6 +44,8 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
     attention = BACKENDS[0]
     embeds_width = prove_embeds(model, architecture=spec.architecture) if config.enable_prompt_embeds else None
     layers = prove(model, attention, architecture=spec.architecture, context=context)
+    parameters = model.num_parameters()
+    fusion = fuse(model, fusion_passes(config, device), layers, context=context)
     build = Assembly(model, attention, layers, spec, device, config.logprobs_mode)
     machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
     decisions = decide(
@@ -51,7 +54,8 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
         machine,
         attention=attention.name,
         layers=layers,
-        parameters=model.num_parameters(),
+        parameters=parameters,
+        fusion=fusion,
         embeds_width=embeds_width,
     )
     runner = build.runner(
@@ -106,6 +110,13 @@ class Assembly:
         peak = torch.cuda.max_memory_allocated(self.device) - before
         del runner  # and its cache, which must not count as taken
         return measure_cuda(self.device, peak)
+
+
+def fusion_passes(config: EngineConfig, device: torch.device) -> tuple[FusionPass, ...]:
+    """The passes that were asked for; unless told otherwise, those that pay on this device."""
+    if config.fusion is None:
+        return tuple(each for each in PASSES if device.type == "cuda" or each.pays_on_cpu)
+    return PASSES if config.fusion else ()
 
 
 def _find_device(config: EngineConfig) -> torch.device:
