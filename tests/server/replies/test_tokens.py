@@ -4,6 +4,7 @@ from math import inf
 
 import pytest
 from tests.support.outputs import scored
+from tests.support.tokenizer_kinds import tokenizer_of
 
 from quire_engine.checkpoint import DEFAULT_MODEL
 from quire_engine.sequence import TokenLogprobs
@@ -88,6 +89,17 @@ def test_special_tokens_take_no_room_where_they_are_left_out(tokenizer: Tokenize
     hidden = CompletionTokens(names, skip_special_tokens=True).add([special, 5], [None, None])
     shown = CompletionTokens(names, skip_special_tokens=False).add([special, 5], [None, None])
     assert (hidden.text_offset, shown.text_offset) == ([0, 0], [0, len(tokenizer.token_text(special))])
+
+
+def test_offsets_in_a_prompt_are_where_its_tokens_stand() -> None:
+    sentencepiece = tokenizer_of("byte-fallback")
+    token_ids = sentencepiece.encode("The fox</s> jumps over")  # <s> is put before it, and a space before each part
+    tokens = CompletionTokens(TokenNames(sentencepiece), skip_special_tokens=True)
+    scores = [scored(token) for token in token_ids]
+    offsets = tokens.add(token_ids, scores, text="The fox</s> jumps over").text_offset
+    written = ["<s>", "Th", "e ", "fox", "</s>", " ", "jum", "ps ", "ov", "er"]
+    assert [sentencepiece.token_text(token) for token in token_ids] == written
+    assert offsets == [0, 0, 2, 4, 7, 11, 12, 15, 18, 20]
 
 
 def test_a_prompts_first_token_has_no_logprob(names: TokenNames) -> None:

@@ -86,7 +86,33 @@ def test_echo_with_nothing_to_generate_is_the_prompt(api: Api) -> None:
     (choice,) = answer["choices"]
     assert (choice["text"], choice["finish_reason"], choice["token_ids"]) == (PROMPTS[0], "length", [])
     assert "".join(choice["logprobs"]["tokens"]) == PROMPTS[0]
-    assert answer["usage"]["completion_tokens"] == 1  # the engine computed one: it is paid for, and not shown
+    assert choice["prompt_token_ids"] == api.post("/tokenize", prompt=PROMPTS[0])["tokens"]
+    usage = answer["usage"]
+    assert (usage["completion_tokens"], usage["total_tokens"]) == (0, usage["prompt_tokens"])
+
+
+@pytest.mark.parametrize("ends", [{"allowed_token_ids": [0]}, {"allowed_token_ids": [50], "stop_token_ids": [50]}])
+def test_echo_with_nothing_to_generate_ends_there_whatever_the_engine_drew(api: Api, ends: dict[str, Any]) -> None:
+    body = {"prompt": PROMPTS[0], "echo": True, "max_tokens": 0, **ends}
+    (choice,) = api.post(PATH, **body)["choices"]
+    assert (choice["text"], choice["finish_reason"], choice["stop_reason"]) == (PROMPTS[0], "length", None)
+    events = api.stream(PATH, **body, stream_options={"include_usage": True})
+    assert (text(events), events[-1]["usage"]["completion_tokens"]) == (PROMPTS[0], 0)
+
+
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("as_ids", [True, False])
+def test_offsets_in_an_echoed_prompt_count_the_special_tokens_that_stand_there(
+    api: Api, skip: bool, as_ids: bool
+) -> None:
+    prompt: Any = "<|im_start|>user"
+    if as_ids:
+        prompt = api.post("/tokenize", prompt=prompt)["tokens"]
+    body = {"prompt": prompt, "echo": True, "logprobs": 0, "skip_special_tokens": skip, **GREEDY}
+    (choice,) = api.post(PATH, **body)["choices"]
+    logprobs = choice["logprobs"]
+    assert logprobs["tokens"][0] == "<|im_start|>"
+    assert logprobs["text_offset"][1] == len("<|im_start|>")
 
 
 def approximately(logprobs: list[float | None]) -> list[Any]:

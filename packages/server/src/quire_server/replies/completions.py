@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from quire_engine.sequence import EmbeddedRequest, TokenLogprobs
+from quire_engine.sequence import EmbeddedRequest, FinishReason, TokenLogprobs
 from quire_engine.text.output import Output
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -46,17 +46,22 @@ class CompletionReply:
         tokenizer: Tokenizer,
         settings: ServerSettings,
     ) -> None:
-        self.request = request
         self.outputs = outputs
         self.heading = heading
+        # With echo and no token to generate, the engine still generates one, as it needs a pass over the prompt.
+        self.echo_only = bool(request.echo) and request.max_tokens == 0
         self.count = UsageCount(prompts, settings.enable_prompt_tokens_details)
         self.usage = UsageChunks(
             self.count, bool(request.stream), request.stream_options, settings.enable_force_include_usage
         )
         names = TokenNames(tokenizer, bool(request.return_tokens_as_token_ids) or settings.return_tokens_as_token_ids)
-        self.choices = [
-            [Choice(request, prompt, place * prompt.sampling_params.n + index, names, tokenizer) for index in choices]
+        echoes = [
+            prompt_text(request, prompt, place, tokenizer) if request.echo else ""
             for place, prompt in enumerate(prompts)
+        ]
+        self.choices = [
+            [Choice(request, prompt, place * prompt.sampling_params.n + index, echo, names) for index in choices]
+            for place, (prompt, echo) in enumerate(zip(prompts, echoes, strict=True))
             for choices in [range(prompt.sampling_params.n)]
         ]
 
@@ -65,7 +70,8 @@ class CompletionReply:
         ends every request."""
         warnings = list(self.heading.warnings)
         async with aclosing(deliveries(self.outputs)) as outputs:
-            async for place, output in outputs:
+            async for place, generated in outputs:
+                output = without_answer(generated) if self.echo_only else generated
                 self.count.add(place, output)
                 if output.prompt_logprobs is not None:
                     for choice in self.choices[place]:
@@ -94,15 +100,14 @@ class Choice:
     """One choice while it is generated: what its first delivery must say, and where its tokens stand in its text."""
 
     def __init__(
-        self, request: CompletionRequest, prompt: GenerateRequest, index: int, names: TokenNames, tokenizer: Tokenizer
+        self, request: CompletionRequest, prompt: GenerateRequest, index: int, echo: str, names: TokenNames
     ) -> None:
         self.request = request
         self.prompt = prompt
         self.index = index
         self.names = names
-        self.echo = prompt_text(request, prompt, index // prompt.sampling_params.n, tokenizer) if request.echo else ""
-        # With echo and no token to generate, the engine still generates one: it is counted, and not shown.
-        self.echo_only = bool(request.echo) and request.max_tokens == 0
+        self.echo = echo
+        """The prompt's text, if it is to be echoed."""
         self.about_prompt: Sequence[TokenLogprobs | None] | None = None
         """The prompt's log-probabilities, once the first delivery has brought them."""
         self.tokens = CompletionTokens(names, prompt.sampling_params.skip_special_tokens)
@@ -110,9 +115,7 @@ class Choice:
 
     def delta(self, output: Output) -> CompletionResponseStreamChoice | None:
         """What this delivery adds; None while it adds nothing that was asked for."""
-        text = "" if self.echo_only else output.text
-        token_ids = [] if self.echo_only else list(output.token_ids)
-        logprobs = () if self.echo_only else output.logprobs
+        text, token_ids = output.text, list(output.token_ids)
         first, return_ids = not self.begun, bool(self.request.return_token_ids)
         parts = []
         said_once: dict[str, Any] = {}
@@ -121,8 +124,8 @@ class Choice:
             parts += self._echoed_logprobs()
         if first and self.about_prompt is not None:
             said_once["prompt_logprobs"] = prompt_logprobs(self.about_prompt, self.names)
-        if self.request.logprobs is not None and logprobs:
-            parts.append(self.tokens.add(token_ids, logprobs))
+        if self.request.logprobs is not None and output.logprobs:
+            parts.append(self.tokens.add(token_ids, output.logprobs))
         if not (text or parts or said_once or output.finish_reason or (return_ids and token_ids)):
             return None
         self.begun = True
@@ -140,7 +143,7 @@ class Choice:
     def _echoed_logprobs(self) -> list[CompletionLogProbs]:
         if self.request.logprobs is None or self.about_prompt is None:
             return []
-        part = self.tokens.add(self.prompt.token_ids, self.about_prompt)
+        part = self.tokens.add(self.prompt.token_ids, self.about_prompt, text=self.echo)
         self.tokens.begin_at(len(self.echo))
         return [part]
 
@@ -220,6 +223,12 @@ def joined(parts: Sequence[CompletionLogProbs]) -> CompletionLogProbs:
         tokens=[token for part in parts for token in part.tokens],
         top_logprobs=[candidates for part in parts for candidates in part.top_logprobs],
     )
+
+
+def without_answer(output: Output) -> Output:
+    """A delivery to somebody who asked for no token: as if the engine had generated none."""
+    reason: FinishReason | None = "length" if output.finish_reason else None
+    return replace(output, text="", token_ids=(), logprobs=(), finish_reason=reason, stop_reason=None)
 
 
 def sent_ids(prompt: GenerateRequest) -> list[int] | None:

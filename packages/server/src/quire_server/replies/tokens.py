@@ -73,12 +73,17 @@ class CompletionTokens:
         self.offset = 0
         self._characters = codecs.getincrementaldecoder("utf-8")("replace")
 
-    def add(self, token_ids: Sequence[int], tokens: Sequence[TokenLogprobs | None]) -> CompletionLogProbs:
-        """The next tokens' four lists; a token without log-probabilities (a prompt's first) has null for them."""
+    def add(
+        self, token_ids: Sequence[int], tokens: Sequence[TokenLogprobs | None], *, text: str | None = None
+    ) -> CompletionLogProbs:
+        """The next tokens' four lists; a token without log-probabilities (a prompt's first) has null for them.
+
+        `text` is a prompt's, from its beginning: what stands there decides how much room its tokens take.
+        """
         offsets = []
         for token_id in token_ids:
             offsets.append(self.offset)
-            self._pass(token_id)
+            self.offset += self._room(token_id) if text is None else self._room_in(text, token_id)
         return CompletionLogProbs(
             text_offset=offsets,
             token_logprobs=[None if token is None else max(token.logprob, LOWEST) for token in tokens],
@@ -91,12 +96,23 @@ class CompletionTokens:
         self.offset = offset
         self._characters.reset()
 
-    def _pass(self, token_id: int) -> None:
+    def _room(self, token_id: int) -> int:
+        """Characters of an answer that a token makes up."""
         tokenizer = self.names.tokenizer
         if tokenizer is None or (self.skip_special_tokens and token_id in tokenizer.special_ids):
-            return
+            return 0
         # A character that several tokens make up begins where the first of them does.
-        self.offset += len(self._characters.decode(tokenizer.token_bytes(token_id)))
+        return len(self._characters.decode(tokenizer.token_bytes(token_id)))
+
+    def _room_in(self, text: str, token_id: int) -> int:
+        """Characters of a prompt that a token makes up: none, if the tokenizer put it there and nobody wrote it."""
+        assert self.names.tokenizer is not None, "who echoes a text has a tokenizer"
+        written = self._characters.decode(self.names.tokenizer.token_bytes(token_id))
+        if token_id in self.names.tokenizer.special_ids and not text.startswith(written, self.offset):
+            return 0
+        if not text.startswith(written, self.offset):  # some tokenizers put a space before a text
+            written = written.removeprefix(" ")
+        return len(written)
 
     def _candidates(self, token: TokenLogprobs) -> dict[str, float]:
         """The likeliest tokens and the one that is there, by name; a second token of the same text goes by its id."""
