@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.plain_sampler import EXCLUDED, distribution, processed
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from quire_engine.sampling.base import Step
 from quire_engine.sampling.sampler import Columns
@@ -100,6 +101,29 @@ def test_a_prompt_of_embeddings_has_no_tokens_to_penalise() -> None:
 
 def test_rows_that_ask_for_nothing_cost_nothing() -> None:
     assert columns_of([sequence([1], [], temperature=0), sequence([2], [], temperature=1)]).transforms == ()
+
+
+class Looks(TorchDispatchMode):
+    """Notes how many of the largest numbers are asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: list[int] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.topk.default:
+            self.counts.append(args[1])
+        return func(*args, **kwargs or {})
+
+
+def test_a_top_k_beyond_the_vocabulary_costs_its_neighbours_nothing() -> None:
+    batch = [sequence([1], [], top_k=3), sequence([2], [], top_k=2**31 - 1), sequence([3], [], top_k=-1, top_p=0.5)]
+    logits = torch.randn(3, 1000, generator=torch.Generator().manual_seed(3))
+    columns = columns_of(batch, 1000)
+    with Looks() as looks:
+        got = columns.transform(logits.clone(), step_of(batch))
+    assert looks.counts[0] == 3
+    assert [int(row.isfinite().sum()) for row in got[:2]] == [3, 1000]
 
 
 @pytest.mark.parametrize("spread", [0.0, 1e-3, 0.3, 3.0, 50.0])

@@ -19,14 +19,13 @@ class MinTokens:
         return params.min_tokens > 0
 
     def __init__(self, rows: Rows) -> None:
-        self._numbers = rows.numbers
-        self._until = np.array([sequence.prompt_length + sequence.params.min_tokens for sequence in rows.sequences])
+        self._until = np.zeros(rows.total, dtype=np.int64)  # [R] length from which a row may end; 0 if it always may
+        self._until[rows.numbers] = [each.prompt_length + each.params.min_tokens for each in rows.sequences]
         self._pairs = rows.pairs(lambda params: {*params.stop_token_ids, *rows.eos_token_ids})
-        self._counts = [len({*sequence.params.stop_token_ids, *rows.eos_token_ids}) for sequence in rows.sequences]
 
     def apply(self, logits: Tensor, step: Step) -> None:
         """Exclude them in the rows that are still too short."""
-        short = step.lengths[self._numbers] < self._until  # [n]
+        short = step.lengths < self._until  # [R]
         if short.any():
-            excluded = np.where(np.repeat(short, self._counts), np.float32("-inf"), np.float32(0))
-            logits.index_put_(self._pairs, torch.from_numpy(excluded).to(logits.device), accumulate=True)
+            is_short = torch.from_numpy(short).to(logits.device)[self._pairs[0]]
+            logits.index_put_(self._pairs, torch.where(is_short, float("-inf"), 0.0), accumulate=True)

@@ -31,9 +31,9 @@ class TopKTopP:
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
         size = rows.vocab_size
-        self._limits_number = any(0 < sequence.params.top_k < size for sequence in rows.sequences)
+        limits = [each.params.top_k for each in rows.sequences if 0 < each.params.top_k < size]
+        self._most = max(limits, default=0)  # of those alone: a number beyond the vocabulary costs nobody anything
         self._limits_mass = any(sequence.params.top_p < 1 for sequence in rows.sequences)
-        self._most = max(min(sequence.params.top_k, size) for sequence in rows.sequences)
         self._k = rows.column(
             lambda params: min(params.top_k, size) if params.top_k > 0 else size, torch.int64
         )  # [n, 1]
@@ -42,7 +42,7 @@ class TopKTopP:
     def apply(self, logits: Tensor, step: Step) -> None:
         """Exclude what is below each row's threshold."""
         own = logits if self._rows.are_all else logits[self._rows.index]
-        if self._limits_number:
+        if self._most:
             self._keep_number(own)
         if self._limits_mass:
             self._keep_mass(own)
