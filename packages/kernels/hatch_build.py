@@ -26,8 +26,8 @@ COMMON = (
     *("-fno-math-errno", "-fno-trapping-math", "-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics"),
 )
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
-_AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mprefer-vector-width=512")
-_AVX512BF16 = (*_AVX512, "-mavx512bf16")
+_AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512")
+_AVX512BF16 = (*_AVX512, "-mavx512vnni", "-mavx512bf16")
 ISAS = {
     "avx2": _AVX2,
     "avx512": _AVX512,

@@ -1,7 +1,9 @@
 // Compiled once per instruction set: all kernels, and the table that names them.
 #include "attention.h"
 #include "kernels.h"
+#include "linear.h"
 #include "norms.h"
+#include "pack.h"
 
 #define QUIRE_TEXT_OF(name) #name
 #define QUIRE_TEXT(name) QUIRE_TEXT_OF(name)
@@ -14,6 +16,8 @@ extern const Kernels kernels = {
     rms_norm,
     paged_attention,
     paged_attention_scratch,
+    linear,
+    pack_linear,
 };
 
 }  // namespace QUIRE_ISA

@@ -11,6 +11,8 @@ struct Kernels {
   void (*rms_norm)(const Share&, const QuireRmsNorm&);
   void (*paged_attention)(const Share&, const QuirePagedAttention&);
   int64_t (*paged_attention_scratch)(const QuirePagedAttention&, int threads);  // bytes
+  void (*linear)(const Share&, const QuireLinear&);
+  void (*pack_linear)(const Share&, const QuirePackLinear&);
 };
 
 namespace avx2 {

@@ -27,7 +27,9 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
 }
 
-bool has_avx512bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
+bool has_avx512bf16() {
+  return has_avx512() && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("avx512bf16");
+}
 
 bool has_amx() {
   unsigned a, b, c, d;
@@ -98,6 +100,8 @@ void quire_set_threads(int count) { quire::set_threads(count); }
 int64_t quire_size_of(const char* op) {
   if (strcmp(op, "rms_norm") == 0) return sizeof(QuireRmsNorm);
   if (strcmp(op, "paged_attention") == 0) return sizeof(QuirePagedAttention);
+  if (strcmp(op, "linear") == 0) return sizeof(QuireLinear);
+  if (strcmp(op, "pack_linear") == 0) return sizeof(QuirePackLinear);
   return 0;
 }
 
@@ -113,6 +117,17 @@ void quire_paged_attention(const QuirePagedAttention* op) {
   int64_t keys = op->tokens;
   for (int64_t span = 0; span < op->spans; ++span) keys += op->lengths[span];
   quire::run_op(quire::chosen().paged_attention, *op, keys * op->kv_heads * (op->size + op->v_size));
+}
+
+void quire_linear(const QuireLinear* op) {
+  quire::run_op(quire::chosen().linear, *op, op->rows + quire_blocks(op->n, op->gate) * 16 * op->k);
+}
+
+// Bytes of scratch that the op needs: for rows in the type and the length that the weight's kind wants.
+int64_t quire_linear_scratch(const QuireLinear* op, int) { return quire_scratch_bytes(op); }
+
+void quire_pack_linear(const QuirePackLinear* op) {
+  quire::run_op(quire::chosen().pack_linear, *op, op->n * op->k);
 }
 
 #pragma GCC visibility pop

@@ -39,7 +39,7 @@ struct QuireLinear {
   const void* weight;   // packed, aligned to 64 bytes
   const float* scales;  // what packing made of int8; null for other kinds
   const float* bias;    // what packing made of it, or null
-  void* scratch;        // quire_linear_scratch() bytes, aligned to 64; may be null where that is 0
+  void* scratch;        // quire_scratch_bytes() of it, aligned to 64; may be null where that is 0
   int64_t rows, n, k, x_stride, out_stride;
   int32_t x_type, out_type;
   int32_t kind, group;  // group: inputs that share a scale, 32 or 64; int4 only
@@ -133,3 +133,11 @@ struct QuireGated {
   int32_t out_type;
 };
 
+// Scratch of a product: its rows in the type and the length that the kind of weight wants, where x is not that already.
+static inline int64_t quire_scratch_bytes(const struct QuireLinear* op) {
+  const int64_t padded = quire_padded(op->k, op->kind);
+  if (op->kind == QUIRE_KIND_INT8) return op->rows * (padded * 2 + 4);
+  if (op->kind == QUIRE_KIND_INT4) return op->rows * (padded / op->group * (op->group + 2) * 2 + 4);
+  if (op->kind == QUIRE_KIND_BF16) return op->x_type == QUIRE_BF16 && op->k == padded ? 0 : op->rows * padded * 2;
+  return op->x_type == QUIRE_F32 ? 0 : op->rows * op->k * 4;
+}

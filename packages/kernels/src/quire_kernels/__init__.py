@@ -4,6 +4,7 @@ from quire_kernels.__about__ import __version__
 from quire_kernels._checks import DeviceError, DtypeError, KernelError, ShapeError
 from quire_kernels._select import BodyError
 from quire_kernels.gated import gated
+from quire_kernels.linear import PackedLinear, linear, pack_linear
 from quire_kernels.paged_attention import paged_attention
 from quire_kernels.rms_norm import add_rms_norm, rms_norm
 from quire_kernels.rotary import rotary
@@ -14,10 +15,13 @@ __all__ = [
     "DeviceError",
     "DtypeError",
     "KernelError",
+    "PackedLinear",
     "ShapeError",
     "__version__",
     "add_rms_norm",
     "gated",
+    "linear",
+    "pack_linear",
     "paged_attention",
     "rms_norm",
     "rotary",

@@ -63,9 +63,31 @@ class PagedAttention(Structure):
     )
 
 
+class Linear(Structure):
+    """QuireLinear of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("out", "x", "weight", "scales", "bias", "scratch")),
+        *((name, c_int64) for name in ("rows", "n", "k", "x_stride", "out_stride")),
+        *((name, c_int32) for name in ("x_type", "out_type", "kind", "group", "gate", "accumulate", "invariant")),
+    )
+
+
+class PackLinear(Structure):
+    """QuirePackLinear of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("packed", "scales", "weight")),
+        *((name, c_int64) for name in ("n", "k", "weight_stride")),
+        *((name, c_int32) for name in ("weight_type", "kind", "group", "gate")),
+    )
+
+
 OPS: Final[dict[str, type[Structure]]] = {
     "rms_norm": RmsNorm,
     "paged_attention": PagedAttention,
+    "linear": Linear,
+    "pack_linear": PackLinear,
 }
 """Every op of the library, and its struct."""
 
