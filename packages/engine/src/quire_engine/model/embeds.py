@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
 
 from quire_engine.errors import ModelNotSupported
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 PROBE = tuple(range(11, 24))
 """Token ids; folded into small vocabularies."""

@@ -4,22 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from torch import Tensor
-from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
 
 from quire_engine.model.embeds import GivenRows, mixed
 from quire_engine.model.seam import Pass
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+    from transformers.modeling_outputs import BaseModelOutputWithPast
 
-class Forward:
+
+class Forward(Protocol):
     """A causal language model behind two calls that differ in how much memory logits may take."""
+
+    def logits(
+        self, ids: Tensor, positions: Tensor, rows: Tensor, quire: Pass, given: GivenRows | None = None
+    ) -> Tensor:
+        """[R, V]: the logits of some rows [R] of a pass with ids and positions [T]. `given` rows have no id."""
+        ...
+
+    def logits_in_parts(
+        self, ids: Tensor, positions: Tensor, parts: list[Tensor], quire: Pass, given: GivenRows | None = None
+    ) -> Iterator[Tensor]:
+        """The same for several sets of rows, one after the other; each is used up before the next is asked for."""
+        ...
+
+
+class ModelForward:
+    """transformers' own model."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         self._model = model
-        self._trunk = cast(PreTrainedModel, model.base_model)
+        self._trunk = cast("PreTrainedModel", model.base_model)
 
     def logits(
         self, ids: Tensor, positions: Tensor, rows: Tensor, quire: Pass, given: GivenRows | None = None

@@ -25,7 +25,7 @@ from quire_engine.attention import AttentionBackend, Layout
 from quire_engine.errors import ModelNotSupported, QuireError
 from quire_engine.kv.cache import KVCache, LayerShape
 from quire_engine.model import seam
-from quire_engine.model.forward import Forward
+from quire_engine.model.forward import ModelForward
 
 OBSERVER = "quire_observer"
 
@@ -199,7 +199,7 @@ def _logits_packed(model: PreTrainedModel, attention: type[AttentionBackend], la
     per_prompt = 2  # blocks; interleaved below, so that a table that is ignored shows
     cache = KVCache.allocate(layers, per_prompt * len(PROMPTS), BLOCK, model.dtype, model.device)
     tables = torch.arange(per_prompt * len(PROMPTS)).view(per_prompt, len(PROMPTS)).T.contiguous()  # [S, 2]
-    forward = Forward(model)
+    forward = ModelForward(model)
     parts = []
     for begins, ends in (((0, 0), CUTS), (CUTS, tuple(map(len, PROMPTS)))):
         positions = [torch.arange(begin, end) for begin, end in zip(begins, ends, strict=True)]

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
-from transformers import AttentionInterface
 
 from quire_engine.attention.base import AttentionBackend
 from quire_engine.kv.cache import KVCache
@@ -87,4 +86,6 @@ def store_and_attend(
 
 def register() -> None:
     """Make the attention known to transformers under the name `ATTENTION`."""
+    from transformers import AttentionInterface  # slow to import, and a model that is computed natively needs none
+
     AttentionInterface.register(ATTENTION, quire_attention)

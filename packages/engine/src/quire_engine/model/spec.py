@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from transformers import AutoConfig, PreTrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, ModelNotSupported
+
+if TYPE_CHECKING:  # slow to import, and what was read once is read from the cache of proofs afterwards
+    from transformers import PreTrainedConfig
 
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
@@ -82,6 +83,8 @@ def read_spec(path: Path, config: EngineConfig) -> ModelSpec:
 
 
 def _read_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
+    from transformers import AutoConfig
+
     raw = _read_json(path / "config.json")
     if not raw:
         raise ConfigError(f"{path} has no config.json: it is not a checkpoint of a transformers model")
@@ -96,7 +99,7 @@ def _read_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
                 f"model_type {kind!r} comes with code of its own; read that code, and set trust_remote_code to run it"
             )
     try:
-        return cast(PreTrainedConfig, AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
+        return cast("PreTrainedConfig", AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code))
     except Exception as error:  # each model's configuration checks itself in its own way
         raise ModelNotSupported(f"config.json cannot be used: {' '.join(str(error).split())}") from error
 
@@ -109,6 +112,8 @@ def _known_kinds() -> frozenset[str]:
 
 def _refuse_other_kinds(path: Path, config: PreTrainedConfig, trust_remote_code: bool) -> None:
     """What is not a decoder-only language model in safetensors is refused by name, before anything is loaded."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
     name = _architecture(config)
     if config.is_encoder_decoder:
         raise ModelNotSupported(f"{name} is an encoder-decoder; Quire serves decoder-only language models")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from transformers import PreTrainedModel
 
 from quire_engine.attention import BACKENDS, AttentionBackend
 from quire_engine.checkpoint import resolve
@@ -15,7 +15,7 @@ from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
 from quire_engine.kv.cache import KVCache, LayerShape
 from quire_engine.model.embeds import prove_embeds
-from quire_engine.model.forward import Forward
+from quire_engine.model.forward import ModelForward
 from quire_engine.model.fusion import PASSES, FusionPass, fuse
 from quire_engine.model.load import load_model
 from quire_engine.model.proof import prove
@@ -25,6 +25,9 @@ from quire_engine.runner.eager import EagerRunner
 from quire_engine.runner.pack import Packer
 from quire_engine.runner.rehearsal import made_up
 from quire_engine.sampling.sampler import Sampler
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 REHEARSAL_BLOCK = 16
 
@@ -82,7 +85,7 @@ class Assembly:
         """A runner with a cache of its own."""
         vocab_size = self.spec.vocab_size
         return EagerRunner(
-            Forward(self.model),
+            ModelForward(self.model),
             KVCache.allocate(self.layers, blocks, block_size, self.model.dtype, self.device),
             attention=self.attention,
             sampler=Sampler(

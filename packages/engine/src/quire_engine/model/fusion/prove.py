@@ -25,7 +25,7 @@ from transformers import PreTrainedModel
 from quire_engine.attention import Layout
 from quire_engine.config import Fused
 from quire_engine.kv.cache import KVCache, LayerShape
-from quire_engine.model.forward import Forward
+from quire_engine.model.forward import ModelForward
 from quire_engine.model.fusion.passes import AttentionCall, FusionPass, Visit
 from quire_engine.model.seam import Pass
 
@@ -84,7 +84,7 @@ class Probe:
     def logits(self) -> Tensor:
         """[T, V] of the whole model, attention recorded."""
         quire = Pass(self._cache, self._recorder.slots, self._recorder)
-        return Forward(self._model).logits(self._ids, self._positions, torch.arange(ROWS), quire).float()
+        return ModelForward(self._model).logits(self._ids, self._positions, torch.arange(ROWS), quire).float()
 
     def visits(self, names: Collection[str]) -> dict[str, Visit]:
         """How each of these modules is called in one pass; the logits are not needed."""
