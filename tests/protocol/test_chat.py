@@ -31,6 +31,13 @@ def refusal_of(**given: Any) -> list[str]:
     return [error["msg"] for error in refusal.value.errors()]
 
 
+@pytest.mark.parametrize("top_logprobs", [None, 0])
+def test_logprobs_need_no_number(top_logprobs: int | None) -> None:
+    params = chat(logprobs=True, top_logprobs=top_logprobs).to_sampling_params(1, None)
+    assert params.logprobs == 0
+    assert chat(logprobs=False, top_logprobs=top_logprobs).to_sampling_params(1, None).logprobs is None
+
+
 def test_a_plain_request_samples_neutrally_and_answers_at_once() -> None:
     expected = SamplingParams(max_tokens=50, output_kind=RequestOutputKind.FINAL_ONLY)
     assert chat().to_sampling_params(50, None) == expected

@@ -168,7 +168,8 @@ def test_a_name_that_is_not_registered_and_allowed_is_refused(api: Api, path: st
         GENERATE: {"token_ids": PROMPT, "sampling_params": {"logits_processors": [name]}},
     }
     error = api.refusal(path, **bodies[path])
-    assert (error["code"], error["param"]) == (400, "logits_processors")
+    place = "sampling_params.logits_processors" if path == GENERATE else "logits_processors"
+    assert (error["code"], error["param"]) == (400, place)
     assert name in error["message"]
 
 
@@ -178,8 +179,8 @@ def test_without_a_pattern_they_are_off(tmp_path: Any) -> None:
         error = api.refusal(COMPLETIONS, prompt=PROMPT, logits_processors=["shop.Count"])
         assert (error["code"], error["param"]) == (400, "logits_processors")
         assert "--logits-processor-pattern" in error["message"]
-        params = {"logits_processors": ["shop.Count"]}
-        assert api.refusal(GENERATE, token_ids=PROMPT, sampling_params=params)["param"] == "logits_processors"
+        error = api.refusal(GENERATE, token_ids=PROMPT, sampling_params={"logits_processors": ["shop.Count"]})
+        assert error["param"] == "sampling_params.logits_processors"
 
 
 @pytest.mark.parametrize("path", [COMPLETIONS, CHAT, GENERATE])

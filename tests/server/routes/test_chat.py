@@ -152,3 +152,9 @@ def test_a_client_that_goes_away_ends_its_request(engine: Served, api: Api, stre
     body = {"messages": HELLO, "max_tokens": 1500, "ignore_eos": True, "stream": stream}
     with engine.aborting(choices=1):
         assert api.leave(PATH, body, after=after if stream else 0) < 1500
+
+
+def test_a_template_that_writes_nothing_leaves_the_messages_to_blame(engine: Served) -> None:
+    trusting = engine.api(trust_request_chat_template=True)
+    error = trusting.refusal(PATH, messages=[{"role": "user", "content": "Hi"}], chat_template="{{ '' }}")
+    assert (error["code"], error["param"]) == (400, "messages")

@@ -51,3 +51,21 @@ def test_a_prompt_of_ids_is_truncated_when_asked_for(api: Api) -> None:
     params = {**PARAMS, "truncate_prompt_tokens": 2}
     truncated = api.post(PATH, token_ids=[10, 20, 30], sampling_params=params)
     assert truncated["choices"] == api.post(PATH, token_ids=[20, 30], sampling_params=PARAMS)["choices"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"sampling_params": {"logprobs": 21}}, "sampling_params.logprobs"),
+        ({"sampling_params": {"stop_token_ids": [10**6]}}, "sampling_params.stop_token_ids"),
+        ({"sampling_params": {"n": 1}, "beam_search": {"beam_width": 2, "max_tokens": 16}}, "sampling_params.n"),
+        (
+            {"sampling_params": {}, "beam_search": {"beam_width": 1, "max_tokens": 16, "length_penalty": 99}},
+            "beam_search.length_penalty",
+        ),
+        ({"sampling_params": {}, "token_ids": []}, "token_ids"),
+        ({"sampling_params": {}, "priority": 1}, "priority"),
+    ],
+)
+def test_a_refusal_names_the_field_by_its_path(api: Api, body: dict[str, object], field: str) -> None:
+    assert api.refusal(PATH, **{"token_ids": [5], **body})["param"] == field

@@ -61,7 +61,7 @@ class ChatCompletionRequest(SamplingRequest, ConversationRequest):
             default_sampling_params,
             self.vllm_xargs,
             max_tokens=max_tokens,
-            logprobs=self.top_logprobs if self.logprobs else None,
+            logprobs=self.top_logprobs or 0 if self.logprobs else None,
             prompt_logprobs=self.top_logprobs if self.prompt_logprobs is None and self.echo else self.prompt_logprobs,
             bad_words=self.bad_words,
         )

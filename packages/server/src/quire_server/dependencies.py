@@ -7,7 +7,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Annotated, ParamSpec, TypeAlias, TypeVar
 
@@ -23,6 +23,7 @@ from quire_protocol import (
     CompletionRequest,
     DetokenizeRequest,
     GenerateRequest,
+    SamplingParams,
     TokenizeChatRequest,
     TokenizeCompletionRequest,
     check_limits,
@@ -103,7 +104,10 @@ class Serving:
         unread: list[str] = []
         if self.text is not None and isinstance(request, ChatCompletionRequest | TokenizeChatRequest):
             unread = self.text.unread(request)
-        return unknown + report_fields_without_effect(request, self.engine.tokenizer, unread=unread, strict=strict)
+        forces_usage = self.settings.enable_force_include_usage
+        return unknown + report_fields_without_effect(
+            request, self.engine.tokenizer, unread=unread, forces_usage=forces_usage, strict=strict
+        )
 
     def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:
         """How the answer to a request begins."""
@@ -141,14 +145,23 @@ async def serving(request: Request) -> Serving:
 ServingDep = Annotated[Serving, Depends(serving)]
 
 
+_IN_GENERATE = {
+    **{each.name: f"sampling_params.{each.name}" for each in fields(SamplingParams)},
+    "prompt": "token_ids",
+    "use_beam_search": "beam_search",
+    "length_penalty": "beam_search.length_penalty",
+}
+"""Where a GenerateRequest has what the engine speaks of."""
+
+
 @contextmanager
 def in_fields_of(request: ServedRequest) -> Iterator[None]:
     """Within, a RequestError that names a field of what the engine speaks names the request's own field instead."""
     own: dict[str, str] = {}
     if isinstance(request, GenerateRequest):
-        own = {"prompt": "token_ids"}
+        own = _IN_GENERATE
     elif isinstance(request, ChatCompletionRequest):
-        own = {"logprobs": "top_logprobs"}
+        own = {"prompt": "messages", "logprobs": "top_logprobs", "bad_words_token_ids": "bad_words"}
         if request.max_completion_tokens is not None:
             own["max_tokens"] = "max_completion_tokens"
     try:

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from quire_engine.errors import RequestError
 from quire_engine.text.tokenizer import Tokenizer
-from quire_server.searching import fields_beside_the_search
+from quire_server.idle import idle_fields
 
 _CONSTRAINTS = "constrained outputs are not built yet; ask for the format in the prompt"
 _TRANSFER = "no KV connector is built yet; leave the field out"
@@ -68,15 +68,20 @@ def refuse_fields_not_built(request: BaseModel) -> None:
 
 
 def report_fields_without_effect(
-    request: BaseModel, tokenizer: Tokenizer | None, *, unread: Iterable[str] = (), strict: bool
+    request: BaseModel,
+    tokenizer: Tokenizer | None,
+    *,
+    unread: Iterable[str] = (),
+    forces_usage: bool = False,
+    strict: bool,
 ) -> tuple[str, ...]:
     """A sentence for each field that is set to something and changes nothing; RequestError if that is not wanted.
 
-    `unread` are those that the chat template does not look at.
+    `unread` are those that the chat template does not look at; `forces_usage` is as in idle_fields().
     """
     warnings = []
-    unread_ones = ((name, _UNREAD) for name in unread)
-    for name, reason in (*_set_fields(request, REPORTS), *fields_beside_the_search(request), *unread_ones):
+    idle = idle_fields(request, forces_usage=forces_usage)
+    for name, reason in (*_set_fields(request, REPORTS), *idle, *((name, _UNREAD) for name in unread)):
         if tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer):
             continue
         if strict:
