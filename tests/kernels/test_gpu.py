@@ -26,6 +26,9 @@ REALISTIC = {
         DECODE[:16] + CHUNKS, heads=8, kv_heads=4, size=256, block=32, dtype=BF16, window=512, softcap=50.0
     ),
     "sinks": Case(DECODE + CHUNKS, heads=64, kv_heads=8, size=64, block=16, dtype=BF16, window=128, sinks=True),
+    "float8": Case(DECODE + CHUNKS, **LLAMA, dtype=BF16, float8=True),
+    "invariant": Case(((1, 16000), *DECODE[:15], *CHUNKS), **LLAMA, dtype=BF16, invariant=True),
+    "one long sequence": Case(((1, 32768),), **LLAMA, dtype=BF16),
     "one key head, odd size": Case(DECODE[:16] + CHUNKS, heads=16, kv_heads=1, size=96, block=64, dtype=BF16),
 }
 
@@ -44,8 +47,26 @@ def test_the_device_agrees_with_the_reference_at_real_sizes(name: str) -> None:
     assert error(answer, problem.exact()) < LIMITS[answer.dtype]
 
 
-def test_nothing_waits_for_the_device() -> None:
-    problem = REALISTIC["decode"].problem(device="cuda")
+@pytest.mark.parametrize("size", [1, 100, 512])
+def test_invariant_answers_are_the_same_to_the_last_bit_on_the_device(size: int) -> None:
+    problem = Case((*DECODE[:20], (512, 5000)), **LLAMA, dtype=BF16, window=4500, invariant=True).problem(device="cuda")
+    crowd = paged_attention(*problem.tensors, **problem.options)
+    for first in range(0, 512, size)[:8]:
+        last = min(first + size, 512)
+        alone = paged_attention(
+            problem.q[20 + first : 20 + last],
+            *problem.tensors[1:3],
+            problem.tables[20:],
+            torch.tensor([0, last - first], dtype=torch.int32, device="cuda"),
+            problem.lengths[20:] - (512 - last),
+            **problem.options,
+        )
+        assert torch.equal(alone, crowd[20 + first : 20 + last])
+
+
+@pytest.mark.parametrize("name", ["decode", "invariant"])
+def test_nothing_waits_for_the_device(name: str) -> None:
+    problem = REALISTIC[name].problem(device="cuda")
     paged_attention(*problem.tensors, **problem.options)  # compiles
     torch.cuda.set_sync_debug_mode("error")
     try:
@@ -80,7 +101,7 @@ def test_rows_land_in_their_slots_on_the_device(tokens: int) -> None:
     slots[torch.rand(tokens, generator=generator) < 0.1] = -1
     keys, values = torch.zeros(2, 1024, 16, 8, 128, dtype=BF16, device="cuda")
     expected = keys.clone(), values.clone()
-    store_reference(key, value, *expected, slots)
+    store_reference(key, value, *expected, slots, 1.0, 1.0)
     store_kv(key, value, keys, values, slots.cuda())
     assert torch.equal(keys, expected[0])
     assert torch.equal(values, expected[1])

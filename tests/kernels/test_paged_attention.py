@@ -1,5 +1,6 @@
-from collections.abc import Iterator
 from dataclasses import replace
+from importlib import import_module
+from itertools import pairwise
 
 import pytest
 import torch
@@ -9,32 +10,24 @@ from tests.support.paged import CASES, LIMITS, MIX, Case, Problem, error
 from torch.nn.functional import scaled_dot_product_attention
 
 from quire_kernels import DeviceError, DtypeError, ShapeError, paged_attention
-from quire_kernels._select import INTERPRETED, OVERRIDE
+from quire_kernels._select import INTERPRETED
 
-BODY = "triton" if INTERPRETED else "cpu"  # test_interpreter.py runs this file once more, interpreted
-
-
-@pytest.fixture(autouse=True, scope="module")
-def body() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(OVERRIDE, BODY)
-        yield
+pytestmark = pytest.mark.usefixtures("body")
 
 
-@pytest.fixture
-def poisoned_memory() -> Iterator[None]:
-    """Fill fresh tensors with NaN, so that a row that nobody writes is found."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+@pytest.fixture(autouse=True)
+def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So short that a test's sequences have several; a multiple of the keys in any turn of the walk here."""
+    monkeypatch.setattr(import_module("quire_kernels.paged_attention"), "_INVARIANT_SEGMENT", 64)
 
 
 def answer(problem: Problem) -> torch.Tensor:
     return paged_attention(*problem.tensors, **problem.options)
 
 
+@pytest.mark.usefixtures("poisoned_memory")
 @pytest.mark.parametrize("name", CASES)
-def test_a_body_agrees_with_the_reference(poisoned_memory: None, name: str) -> None:
+def test_a_body_agrees_with_the_reference(name: str) -> None:
     problem = CASES[name].problem()
     assert error(answer(problem), problem.exact()) < LIMITS[problem.q.dtype]
 
@@ -122,6 +115,41 @@ def test_chunks_give_what_the_whole_prompt_gives(size: int) -> None:
         assert error(chunk, whole[first:last]) < LIMITS[torch.float32]
 
 
+def part(problem: Problem, span: int, first: int, last: int) -> torch.Tensor:
+    """The answer to the queries from first to last of one span, alone."""
+    begin, end = problem.starts[span : span + 2].tolist()
+    length = problem.lengths[span : span + 1] - (end - begin - last)
+    return paged_attention(
+        problem.q[begin + first : begin + last],
+        *problem.tensors[1:3],
+        problem.tables[span : span + 1],
+        torch.tensor([0, last - first], dtype=torch.int32),
+        length,
+        **problem.options,
+    )
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case(((1, 140), (8, 130), (1, 3)), size=128, invariant=True),
+        Case(((1, 140), (8, 130)), size=128, window=70, softcap=2.0, sinks=True, invariant=True),
+        Case(((1, 150), (5, 140)), size=256, dtype=torch.bfloat16, invariant=True),
+    ],
+    ids=["plain", "all features", "bfloat16"],
+)
+def test_invariant_answers_are_the_same_to_the_last_bit(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = case.problem()
+    crowd = answer(problem)
+    for span, (begin, end) in enumerate(pairwise(problem.starts.tolist())):
+        assert torch.equal(part(problem, span, 0, end - begin), crowd[begin:end])
+        for first in range(0, end - begin, 5):
+            last = min(first + 5, end - begin)
+            assert torch.equal(part(problem, span, first, last), crowd[begin + first : begin + last])
+    monkeypatch.setattr(import_module("quire_kernels.paged_attention"), "_WAVES", 0)  # no program is split
+    assert torch.equal(answer(problem), crowd)
+
+
 def test_bounds_on_lengths_change_nothing() -> None:
     problem = Case(MIX).problem()
     bounded = paged_attention(*problem.tensors, **problem.options, max_query=6, max_length=70)
@@ -148,8 +176,11 @@ def test_offsets_pass_two_to_the_31() -> None:
     assert torch.equal(moved, near)
 
 
+OPTIONS = ("scale", "window", "softcap", "sinks", "key_scale")
+
+
 def wrong(problem: Problem, **changes: object) -> torch.Tensor:
-    options = {name: changes.pop(name) for name in ("window", "softcap", "sinks") if name in changes}
+    options = {name: changes.pop(name) for name in OPTIONS if name in changes}
     return answer(replace(problem, options=problem.options | options, **changes))
 
 
@@ -168,6 +199,8 @@ def wrong(problem: Problem, **changes: object) -> torch.Tensor:
         ({"sinks": torch.zeros(3)}, r"sinks .*q makes Hq 4; pass 4 where 3 stands"),
         ({"window": -1}, r"window is -1; pass 0 for no limit"),
         ({"softcap": -2.0}, r"softcap is -2\.0; pass 0 to turn it off"),
+        ({"scale": 0.0}, r"scale is 0\.0; pass a positive number"),
+        ({"key_scale": 0.0}, r"key_scale is 0\.0; pass what store_kv divided by"),
         ({"q": torch.zeros(3, 4, 64)[:, :, ::2]}, r"q has stride 2 in its last dimension; pass it with stride 1"),
     ],
 )
@@ -196,7 +229,14 @@ def test_counts_that_the_shapes_do_not_allow_are_named(changes: dict[str, object
     ("changes", "problem_named"),
     [
         ({"q": torch.zeros(3, 4, 32, dtype=torch.float64)}, "q is torch.float64; pass torch.float32 or torch.float16"),
-        ({"q": torch.zeros(3, 4, 32, dtype=torch.float16)}, "keys is torch.float32; pass torch.float16"),
+        (
+            {"q": torch.zeros(3, 4, 32, dtype=torch.float16)},
+            "keys is torch.float32; pass torch.float16 or torch.float8",
+        ),
+        (
+            {"keys": torch.zeros(5, 8, 2, 32).to(torch.float8_e4m3fn)},
+            "values is torch.float32; pass torch.float8_e4m3fn",
+        ),
         ({"tables": torch.zeros(1, 3, dtype=torch.int64)}, "tables is torch.int64; pass torch.int32"),
     ],
 )
@@ -213,7 +253,7 @@ def test_tensors_on_two_devices_are_refused() -> None:
 
 def test_torch_accepts_the_op_as_its_own() -> None:
     problem = Case(MIX, v_size=16, sinks=True, surplus=1).problem()
-    arguments = (*problem.tensors, 0.25, 3, 2.0, problem.options["sinks"], None, 70)
+    arguments = (*problem.tensors, 0.25, 3, 2.0, problem.options["sinks"], None, 70, 1.0, 1.0, False)
     torch.library.opcheck(torch.ops.quire.paged_attention.default, arguments)
 
 

@@ -1,5 +1,3 @@
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -7,17 +5,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from quire_kernels import DtypeError, ShapeError, store_kv
-from quire_kernels._select import INTERPRETED, OVERRIDE
+from quire_kernels._select import INTERPRETED
 from quire_kernels.store_kv import reference
 
-BODY = "triton" if INTERPRETED else "cpu"  # test_interpreter.py runs this file once more, interpreted
-
-
-@pytest.fixture(autouse=True, scope="module")
-def body() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(OVERRIDE, BODY)
-        yield
+pytestmark = pytest.mark.usefixtures("body")
 
 
 def problem(
@@ -37,7 +28,7 @@ def problem(
 def agrees(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> bool:
     """Whether the op leaves the cache, all of it, as the reference does."""
     expected = keys.clone(), values.clone()
-    reference(key, value, *expected, slots)
+    reference(key, value, *expected, slots, 1.0, 1.0)
     store_kv(key, value, keys, values, slots)
     return torch.equal(keys, expected[0]) and torch.equal(values, expected[1])
 
@@ -70,6 +61,18 @@ def test_a_slot_below_zero_stores_nothing() -> None:
     key[1] = value[4] = torch.nan
     assert agrees(key, value, keys, values, slots)
     assert not keys.isnan().any()
+
+
+def test_a_cache_of_float8_holds_what_is_left_of_a_division() -> None:
+    key, value, keys, values, slots = problem(5)
+    key, value, keys, values = (tensor.to(torch.float8_e4m3fn) for tensor in (key, value, keys, values))
+    expected = key.clone(), value.clone()
+    key, value = key.bfloat16() * 0.5, value.bfloat16() * 2.0
+    key[0, 0, 0], expected[0][0, 0, 0] = 1e5, 448.0
+    value[1, 1, 1], expected[1][1, 1, 1] = -1e5, -448.0
+    store_kv(key, value, keys, values, slots, key_scale=0.5, value_scale=2.0)
+    assert torch.equal(keys.flatten(0, 1)[slots], expected[0])
+    assert torch.equal(values.flatten(0, 1)[slots], expected[1])
 
 
 def test_padding_alone_changes_nothing() -> None:
@@ -113,6 +116,14 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         store_kv(key, value, keys, values[:, :4], slots)
 
 
+def test_scales_that_do_not_fit_are_named() -> None:
+    arguments = problem(4)
+    with pytest.raises(ShapeError, match=r"^store_kv: key_scale is 0\.0; pass a positive number"):
+        store_kv(*arguments, key_scale=0.0)
+    with pytest.raises(ShapeError, match=r"^store_kv: value_scale is 2\.0, but the cache has torch\.float32; pass 1"):
+        store_kv(*arguments, value_scale=2.0)
+
+
 def test_dtypes_that_do_not_fit_are_named() -> None:
     key, value, keys, values, slots = problem(4)
     with pytest.raises(DtypeError, match=r"^store_kv: keys is torch\.float32; pass torch\.float16"):
@@ -122,7 +133,7 @@ def test_dtypes_that_do_not_fit_are_named() -> None:
 
 
 def test_torch_accepts_the_op_as_its_own() -> None:
-    torch.library.opcheck(torch.ops.quire.store_kv.default, problem(4))
+    torch.library.opcheck(torch.ops.quire.store_kv.default, (*problem(4), 1.0, 1.0))
 
 
 def test_the_call_is_one_node_of_a_compiled_graph() -> None:

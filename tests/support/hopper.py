@@ -1,48 +1,121 @@
-"""Compiles paged attention for Hopper, which needs no GPU, and prints what the compiler made: `python -m … QUERIES`."""
+"""Compiles the Triton bodies for Hopper, which needs no GPU, and prints what the compiler made of each.
+
+`python -m tests.support.hopper`: a line of JSON, [name, findings], for each of `CASES`.
+"""
+
+from __future__ import annotations
 
 import json
-import sys
+import re
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from quire_kernels.paged_attention import Tiling, _attention
+from quire_kernels.paged_attention import Tiling, _attention, _attention_split
 
-SIZE, GROUP, BLOCK = 128, 4, 16
 SM_90 = GPUTarget("cuda", 90, 32)
+INSTRUCTIONS = ("mma.sync", "wgmma.mma_async", "cp.async")
+EVEN = [["tt.divisibility", 16]]
 
 
-def compiled(queries: int) -> dict[str, object]:
-    """Instructions found in the code for spans of about `queries`, and its shared memory in bytes."""
-    tiling = Tiling.of(torch.bfloat16, SIZE, GROUP, queries)
-    sizes = {"D": SIZE, "D_PAD": SIZE, "DV": SIZE, "DV_PAD": SIZE, "BLOCK": BLOCK, "KEYS": tiling.keys}
-    packing = {"GROUP": GROUP, "PACK": GROUP, "TILE": tiling.rows // GROUP}
-    features = {"WINDOW": 0, "SOFTCAP": False, "SINKS": False, "sinks": None, "PRECISION": "tf32"}
-    constants = sizes | packing | features
-    types = (
-        dict.fromkeys(("q", "keys", "values", "out"), "*bf16")
-        | dict.fromkeys(("tables", "starts", "lengths"), "*i32")
-        | dict.fromkeys(("scale", "softcap"), "fp32")
-        | dict.fromkeys(constants, "constexpr")
-    )
-    names = _attention.arg_names
-    source = ASTSource(
-        _attention,
-        {name: types.get(name, "i32") for name in names},
-        {(names.index(name),): value for name, value in constants.items()},
-        {
-            (place,): [["tt.divisibility", 16]]
-            for place, name in enumerate(names)
-            if types.get(name, "").startswith("*") or name[:2] in ("q_", "k_", "v_", "o_")
-        },
-    )
+@dataclass(frozen=True)
+class Source:
+    """A kernel as it is launched: the types of what varies, the values of what does not, and how it is compiled."""
+
+    kernel: Any
+    types: dict[str, str]
+    constants: dict[str, Any]
+    even: tuple[str, ...] = ()
+    """Numbers that are multiples of 16; pointers always are."""
+    options: dict[str, int] | None = None
+
+    def compiled(self) -> dict[str, Any]:
+        """Which instructions the code has, its shared memory in bytes, registers and stack of a thread."""
+        names = self.kernel.arg_names
+        types = self.types | dict.fromkeys(self.constants, "constexpr")
+        source = ASTSource(
+            self.kernel,
+            {name: types.get(name, "i32") for name in names},
+            {(names.index(name),): value for name, value in self.constants.items()},
+            {
+                (place,): EVEN
+                for place, name in enumerate(names)
+                if types.get(name, "").startswith("*") or name in self.even
+            },
+        )
+        code = triton.compile(source, target=SM_90, options=self.options or {})
+        found: dict[str, Any] = {name: name in code.asm["ptx"] for name in INSTRUCTIONS}
+        return found | {"shared": code.metadata.shared} | usage(code.asm["cubin"])
+
+
+def usage(cubin: bytes) -> dict[str, int]:
+    """Registers of a thread and the bytes of memory it keeps beside them (what was spilled), as the binary has them."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile("wb", suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        command = [str(tool), "--dump-resource-usage", file.name]
+        report = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100).stdout
+    return {name: int(value) for name, value in re.findall(r"\b(REG|STACK):(\d+)", report)}
+
+
+def paged(
+    queries: int,
+    *,
+    split: bool = False,
+    invariant: bool = False,
+    cache: str = "bf16",
+    size: int = 128,
+    window: int = 0,
+    softcap: bool = False,
+    group: int = 4,
+    dtype: torch.dtype = torch.bfloat16,
+) -> Source:
+    """Attention for spans of about `queries`."""
+    tiling = Tiling.of(dtype, size, group, 64 // group if invariant else queries)
+    tile = tiling.rows // group
+    constants = {"GROUP": group, "PACK": group, "TILE": tile, "D": size, "D_PAD": size, "DV": size, "DV_PAD": size}
+    constants |= {"BLOCK": 16, "KEYS": tiling.keys, "WINDOW": window, "SOFTCAP": softcap, "SINKS": False, "sinks": None}
+    constants |= {"PRECISION": "ieee" if dtype == torch.float32 else "tf32", "SEGMENT": 2048 if invariant else 0}
+    if split:
+        constants |= {"SPANS": 64, "KEPT": tiling.rows}
+    short = {torch.bfloat16: "bf16", torch.float32: "fp32"}[dtype]
+    types = dict.fromkeys(("q", "out"), f"*{short}") | dict.fromkeys(("keys", "values"), f"*{cache}")
+    types |= dict.fromkeys(("sums", "marks"), "*fp32") | dict.fromkeys(("tables", "starts", "lengths"), "*i32")
+    types |= dict.fromkeys(("scale", "softcap", "value_scale"), "fp32")
+    kernel = _attention_split if split else _attention
+    even = tuple(name for name in kernel.arg_names if name[:2] in ("q_", "k_", "v_", "o_"))
     options = {"num_warps": tiling.warps, "num_stages": tiling.stages, "enable_fp_fusion": True}
-    code = triton.compile(source, target=SM_90, options=options)
-    instructions = ("mma.sync", "wgmma.mma_async", "cp.async")
-    return {name: name in code.asm["ptx"] for name in instructions} | {"shared": code.metadata.shared}
+    return Source(kernel, types, constants, even, options)
+
+
+CASES: dict[str, Callable[[], Source]] = {
+    "decode": lambda: paged(1),
+    "decode, split": lambda: paged(1, split=True),
+    "prefill": lambda: paged(512),
+    "prefill, split": lambda: paged(512, split=True),
+    "invariant": lambda: paged(1, invariant=True),
+    "invariant, split": lambda: paged(1, invariant=True, split=True),
+    "decode, split, float8": lambda: paged(1, split=True, cache="fp8e4nv"),
+    "prefill, float8": lambda: paged(512, cache="fp8e4nv"),
+    "decode, split, window, cap": lambda: paged(1, split=True, window=512, softcap=True),
+    "decode, split, 256": lambda: paged(1, split=True, size=256),
+    "prefill, 256": lambda: paged(512, size=256),
+    "invariant, 256": lambda: paged(1, size=256, invariant=True),
+    "decode, split, 64": lambda: paged(1, split=True, size=64, group=8),
+    "prefill, float32": lambda: paged(512, dtype=torch.float32, cache="fp32"),
+    "decode, split, float32": lambda: paged(1, split=True, dtype=torch.float32, cache="fp32"),
+}
 
 
 if __name__ == "__main__":
-    print(json.dumps(compiled(int(sys.argv[1]))))
+    for name, source in CASES.items():
+        print(json.dumps([name, source().compiled()]))

@@ -28,7 +28,8 @@ class Problem:
 
     def exact(self) -> Tensor:
         """The reference's answer in float64."""
-        options = {"window": 0, "softcap": 0.0, "sinks": None, "max_query": None, "max_length": None} | self.options
+        options = {"window": 0, "softcap": 0.0, "sinks": None, "max_query": None, "max_length": None}
+        options |= {"key_scale": 1.0, "value_scale": 1.0, "invariant": False} | self.options
         return reference(self.q.double(), *self.tensors[1:], **options)
 
 
@@ -48,6 +49,8 @@ class Case:
     softcap: float = 0.0
     sinks: bool = False
     surplus: int = 0  # rows of q after the last span
+    float8: bool = False  # whether the cache is, with scales other than 1
+    invariant: bool = False
 
     def problem(self, seed: int = 0, device: str = "cpu") -> Problem:
         generator = torch.Generator().manual_seed(seed)
@@ -72,6 +75,11 @@ class Case:
         q = torch.full((sum(counts) + self.surplus, self.heads, self.size), torch.nan, dtype=self.dtype)
         q[: sum(counts)] = random(sum(counts), self.heads, self.size)
         options: dict[str, Any] = {"scale": self.scale, "window": self.window, "softcap": self.softcap}
+        if self.invariant:
+            options["invariant"] = True
+        if self.float8:
+            keys, values = keys.to(torch.float8_e4m3fn), values.to(torch.float8_e4m3fn)
+            options |= {"key_scale": 0.5, "value_scale": 3.0}
         if self.sinks:
             options["sinks"] = random(self.heads).to(device)
         starts = torch.tensor([0, *accumulate(counts)], dtype=torch.int32)
@@ -124,6 +132,20 @@ CASES = {
     "blocks of 24": Case(MIX, block=24),
     "blocks of 64": Case(MIX, block=64),
     "blocks of 256": Case(MIX, block=256),
+}
+# Long enough that keys are split among programs where these are few.
+LONG = ((1, 300), (1, 7), (2, 130), (0, 90), (9, 200), (3, 0))
+CASES |= {
+    "few long sequences": Case(LONG, size=128),
+    "one long sequence": Case(((1, 500),), heads=2, kv_heads=1, size=128),
+    "a chunk far into its sequence": Case(((20, 300),), size=128),
+    "long and windowed": Case(LONG, size=128, window=100),
+    "long with all features": Case(LONG, size=128, window=75, softcap=2.0, sinks=True, surplus=2, v_size=48),
+    "float8": Case(MIX, float8=True),
+    "float8, long with all features": Case(LONG, size=128, window=75, softcap=2.0, sinks=True, float8=True),
+    "float8, bfloat16": Case(MIX, dtype=torch.bfloat16, float8=True),
+    "invariant": Case(MIX, invariant=True),
+    "invariant, long with all features": Case(LONG, size=128, window=75, softcap=2.0, sinks=True, invariant=True),
 }
 CASES |= {
     f"{name}, {str(dtype).removeprefix('torch.')}": replace(CASES[name], dtype=dtype)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 FLOATS = (torch.float32, torch.float16, torch.bfloat16)
+FLOAT8 = torch.float8_e4m3fn  # what caches may hold instead
 
 
 class KernelError(Exception):
@@ -71,3 +72,17 @@ def _parse(shape: str) -> tuple[tuple[str, int], ...]:
     """Split "[S+1, D]" into (("S", 1), ("D", 0))."""
     dims = (dim.strip().partition("+") for dim in shape.strip("[]").split(","))
     return tuple((name, int(extra or 0)) for name, _, extra in dims)
+
+
+def require_float8(held: Tensor) -> None:
+    """Refuse a cache of float8 on a GPU that cannot convert it: Triton's kernels do so from Ada and Hopper on."""
+    if held.dtype == FLOAT8 and held.is_cuda and (found := _capability(held.device)) < (8, 9):
+        raise DtypeError(
+            f"{FLOAT8} needs a GPU of compute capability 8.9 or above, but {held.device} has {found[0]}.{found[1]}; "
+            f"pass a cache of the queries' dtype"
+        )
+
+
+@cache
+def _capability(device: torch.device) -> tuple[int, int]:
+    return torch.cuda.get_device_capability(device)
