@@ -1,5 +1,6 @@
 // Compiled once per instruction set: all kernels, and the table that names them.
 #include "attention.h"
+#include "decoder.h"
 #include "kernels.h"
 #include "linear.h"
 #include "norms.h"
@@ -18,6 +19,9 @@ extern const Kernels kernels = {
     paged_attention_scratch,
     linear,
     pack_linear,
+    decoder_step,
+    decoder_step_scratch,
+    decoder_logits,
 };
 
 }  // namespace QUIRE_ISA

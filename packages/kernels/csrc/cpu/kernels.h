@@ -1,6 +1,7 @@
 // The table of kernels that every instruction set fills in. Each does one thread's share of an op.
 #pragma once
 
+#include "decoder_ops.h"
 #include "ops.h"
 #include "team.h"
 
@@ -13,6 +14,9 @@ struct Kernels {
   int64_t (*paged_attention_scratch)(const QuirePagedAttention&, int threads);  // bytes
   void (*linear)(const Share&, const QuireLinear&);
   void (*pack_linear)(const Share&, const QuirePackLinear&);
+  void (*decoder_step)(const Share&, const QuireDecoderStep&);
+  int64_t (*decoder_step_scratch)(const QuireDecoderStep&, int threads);  // bytes
+  void (*decoder_logits)(const Share&, const QuireDecoderLogits&);
 };
 
 namespace avx2 {

@@ -102,6 +102,10 @@ int64_t quire_size_of(const char* op) {
   if (strcmp(op, "paged_attention") == 0) return sizeof(QuirePagedAttention);
   if (strcmp(op, "linear") == 0) return sizeof(QuireLinear);
   if (strcmp(op, "pack_linear") == 0) return sizeof(QuirePackLinear);
+  if (strcmp(op, "decoder_step") == 0) return sizeof(QuireDecoderStep);
+  if (strcmp(op, "decoder_logits") == 0) return sizeof(QuireDecoderLogits);
+  if (strcmp(op, "decoder") == 0) return sizeof(QuireDecoder);
+  if (strcmp(op, "decoder_layer") == 0) return sizeof(QuireDecoderLayer);
   return 0;
 }
 
@@ -128,6 +132,20 @@ int64_t quire_linear_scratch(const QuireLinear* op, int) { return quire_scratch_
 
 void quire_pack_linear(const QuirePackLinear* op) {
   quire::run_op(quire::chosen().pack_linear, *op, op->n * op->k);
+}
+
+int64_t quire_decoder_step_scratch(const QuireDecoderStep* op, int threads) {
+  return quire::chosen().decoder_step_scratch(*op, threads);
+}
+
+void quire_decoder_step(const QuireDecoderStep* op) {
+  const QuireDecoderLayer& layer = op->decoder->layers[0];
+  const int64_t weights = layer.qkv.n * layer.qkv.k + layer.up.n * layer.up.k;
+  quire::run_op(quire::chosen().decoder_step, *op, op->rows * weights);
+}
+
+void quire_decoder_logits(const QuireDecoderLogits* op) {
+  quire::run_op(quire::chosen().decoder_logits, *op, op->chosen_rows * op->decoder->vocab * op->decoder->hidden);
 }
 
 #pragma GCC visibility pop

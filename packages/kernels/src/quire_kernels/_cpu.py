@@ -83,13 +83,93 @@ class PackLinear(Structure):
     )
 
 
+class DecoderNorm(Structure):
+    """QuireNorm of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (
+        ("weight", c_void_p),
+        ("bias", c_void_p),
+        ("size", c_int64),
+        ("eps", c_float),
+        ("kind", c_int32),
+    )
+
+
+class DecoderRotation(Structure):
+    """QuireRotation of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (("frequencies", c_void_p), ("pairs", c_int64), ("scale", c_float), ("unused", c_int32))
+
+
+class DecoderLayer(Structure):
+    """QuireDecoderLayer of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (
+        *((name, DecoderNorm) for name in ("before_attention", "q", "k", "after_attention", "before_mlp", "after_mlp")),
+        *((name, Linear) for name in ("qkv", "output", "up", "down")),
+        ("sinks", c_void_p),
+        *((name, c_int64) for name in ("q_heads", "kv_heads", "key_size", "value_size", "window", "inner")),
+        *((name, c_float) for name in ("scale", "softcap", "clip", "residual_multiplier")),
+        *((name, c_int32) for name in ("rotation", "norm_after_rotation", "parallel", "gated", "plain_activation")),
+        ("unused", c_int32),
+    )
+
+
+class Decoder(Structure):
+    """QuireDecoder of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("layers", "rotations", "embedding")),
+        ("final_norm", DecoderNorm),
+        ("head", Linear),
+        *((name, c_int64) for name in ("layer_count", "rotation_count", "hidden", "vocab")),
+        *((name, c_float) for name in ("embedding_scale", "given_scale", "logits_scale", "logits_softcap")),
+        *((name, c_int32) for name in ("embedding_type", "type")),
+        *((name, c_void_p) for name in ("residual", "added", "normed", "own", "projected", "attended", "inner")),
+        *((name, c_void_p) for name in ("turns", "product_scratch")),
+        *((name, c_int64) for name in ("max_rows", "threads", "own_size", "most_pairs")),
+    )
+
+
+class DecoderCacheLayer(Structure):
+    """QuireCacheLayer of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("keys", "values")),
+        *((name, c_int64) for name in ("key_block", "key_token", "key_head")),
+        *((name, c_int64) for name in ("value_block", "value_token", "value_head")),
+    )
+
+
+class DecoderStep(Structure):
+    """QuireDecoderStep of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("decoder", "cache", "ids", "given", "given_rows", "positions", "slots")),
+        *((name, c_void_p) for name in ("starts", "lengths", "tables", "chosen", "logits")),
+        *((name, c_int64) for name in ("rows", "spans", "table_stride", "block_size", "chosen_rows", "longest")),
+        ("scratch", c_void_p),
+    )
+
+
+class DecoderLogits(Structure):
+    """QuireDecoderLogits of csrc/cpu/decoder_ops.h."""
+
+    _fields_ = (("decoder", c_void_p), ("chosen", c_void_p), ("logits", c_void_p), ("chosen_rows", c_int64))
+
+
 OPS: Final[dict[str, type[Structure]]] = {
     "rms_norm": RmsNorm,
     "paged_attention": PagedAttention,
     "linear": Linear,
     "pack_linear": PackLinear,
+    "decoder_step": DecoderStep,
+    "decoder_logits": DecoderLogits,
 }
 """Every op of the library, and its struct."""
+
+PARTS: Final[dict[str, type[Structure]]] = {"decoder": Decoder, "decoder_layer": DecoderLayer}
+"""Structs that others point to."""
 
 
 class Library:
@@ -103,11 +183,12 @@ class Library:
         self._handle = handle
         self._ops: dict[str, Any] = {}
         self._memory = local()
-        for name, struct in OPS.items():
+        for name, struct in {**OPS, **PARTS}.items():
             if handle.quire_size_of(name.encode()) != ctypes.sizeof(struct):
                 raise LibraryError(
                     f"{PATH.name} was built from other sources ({name} differs): install the package anew"
                 )
+        for name, struct in OPS.items():
             function = getattr(handle, f"quire_{name}")
             function.argtypes, function.restype = (POINTER(struct),), None
             self._ops[name] = function
@@ -118,13 +199,18 @@ class Library:
 
     def scratch_of(self, name: str, op: Structure) -> Tensor:
         """Memory for an op that asks for some: this thread's own, kept and grown from call to call."""
-        size_of = getattr(self._handle, f"quire_{name}_scratch")
-        size_of.restype = c_int64
-        size: int = size_of(byref(op), self.threads) + _LINE
+        size = self.scratch_size(name, op) + _LINE
         memory: Tensor | None = getattr(self._memory, "bytes", None)
         if memory is None or len(memory) < size:
             memory = self._memory.bytes = torch.empty(size, dtype=torch.uint8)
         return memory[-memory.data_ptr() % _LINE :]
+
+    def scratch_size(self, name: str, op: Structure) -> int:
+        """Bytes of memory that an op asks for, for who keeps it a place of its own."""
+        size_of = getattr(self._handle, f"quire_{name}_scratch")
+        size_of.restype = c_int64
+        size: int = size_of(byref(op), self.threads)
+        return size
 
     @property
     def isa(self) -> str:
