@@ -77,6 +77,8 @@ class ScriptedRunner:
         self.script = script
         self.failing_steps = failing_steps
         self.cache: dict[int, Entry] = {}
+        self.drawn: dict[Sequence, int] = {}
+        """The tokens of the step before, which the next one may begin with before the scheduler has seen them."""
         self.steps = 0
         self.batches: list[list[tuple[int, int, int, int]]] = []
         """What each step computed: handle, choice, start and length of its spans."""
@@ -90,7 +92,13 @@ class ScriptedRunner:
         self._copy(batch.copies)
         for span in batch.spans:
             self._store(span)
-        return Done([self._result(span) for span in batch.spans])
+        results = [self._result(span) for span in batch.spans]
+        self.drawn = {
+            span.sequence: result.token
+            for span, result in zip(batch.spans, results, strict=True)
+            if result.token is not None
+        }
+        return Done(results)
 
     def warm_up(self) -> None:
         pass
@@ -113,7 +121,7 @@ class ScriptedRunner:
         assert span.length > 0
         history = self._entry(span.sequence, span.start - 1).history if span.start else 0
         for position in range(span.start, span.stop):
-            token = span.sequence.tokens[position]
+            token = self.drawn[span.sequence] if span.ahead else span.sequence.tokens[position]
             history = _extended(history, token)
             self.cache[self._slot(span.sequence, position)] = Entry(token, history)
 

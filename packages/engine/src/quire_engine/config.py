@@ -51,6 +51,8 @@ class EngineConfig(BaseModel):
     """Order of the waiting line: first come first served, or lowest `priority` first."""
     enforce_eager: bool = False
     """Run every step eagerly, without captured graphs."""
+    async_scheduling: bool | None = None
+    """Launch a step before the tokens of the one before it are read, where what it computes is certain; when absent, on CUDA."""  # noqa: E501
     fusion: bool | None = None
     """Replace modules of the model by faster ones where these are proven to compute the same; when absent, those that were measured to pay on this kind of device."""  # noqa: E501
     generation_config: str = "auto"
@@ -144,6 +146,8 @@ class Decisions(BaseModel):
     """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
+    async_scheduling: bool = False
+    """Whether steps are launched before the tokens of the ones before them are read."""
     fusion: tuple[Fused, ...] = ()
     """What faster modules replaced, and what they left."""
     embeds_width: int | None = None

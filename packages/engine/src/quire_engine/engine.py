@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 from random import Random
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.extensions import Extension, allowed_names, applied
 from quire_engine.kv.digest import content_salt
 from quire_engine.kv.pool import BlockPool
-from quire_engine.runner.base import Runner
-from quire_engine.scheduling.batch import Batch
+from quire_engine.runner.base import Pending, Runner
+from quire_engine.scheduling.batch import Batch, SpanResult
 from quire_engine.scheduling.beams import BeamRules, scoring_params
 from quire_engine.scheduling.scheduler import Scheduler
 from quire_engine.sequence import Emission, Sequence, Submission
@@ -27,6 +27,24 @@ class EngineFactory(Protocol):
     def __call__(self, config: EngineConfig, *, progress: bool) -> Engine:
         """An engine for `config`; `progress` shows a bar on stderr."""
         ...
+
+
+class Flight(NamedTuple):
+    """A batch on its way."""
+
+    batch: Batch
+    pending: Pending
+
+
+class NeverStarted:
+    """A batch that could not even be launched."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def wait(self) -> list[SpanResult]:
+        """Raises what went wrong."""
+        raise self._error
 
 
 class Engine:
@@ -50,6 +68,8 @@ class Engine:
         )
         self._seeds = Random(seed)
         self._extensions = extensions
+        self._next: Flight | None = None
+        """What the overlapped loop has launched already."""
 
     @classmethod
     def load(cls, config: EngineConfig, *, progress: bool = False) -> Engine:
@@ -76,6 +96,8 @@ class Engine:
 
     def step(self) -> list[Emission]:
         """Compute one batch; return what each sequence emitted."""
+        if self.decisions.async_scheduling:
+            return self._overlapped_step()
         batch = self.scheduler.schedule()
         if not batch:
             return []
@@ -84,6 +106,37 @@ class Engine:
         except Exception as error:
             return self._give_up(batch, error)
         return self.scheduler.commit(batch, results)
+
+    def _overlapped_step(self) -> list[Emission]:
+        """The same, with the device at work on the next batch while this one's tokens are read and committed.
+
+            schedule   launch n   foresee   launch n+1   wait n   commit n   foresee   launch n+2   wait n+1 …
+            device     [-------- n --------][-------------- n+1 --------------][-------------- n+2 -----------
+
+        Only what is certain is launched ahead. Who ends at n is in n+1 all the same, which is passed over.
+        """
+        flight = self._next
+        if flight is None or not flight.batch.is_wanted:
+            flight = self._launch(self.scheduler.schedule())
+        self._next = None
+        if flight is None:
+            return []
+        following = self._launch(self.scheduler.foresee(flight.batch))
+        try:
+            results = flight.pending.wait()
+        except Exception as error:
+            return self._give_up(flight.batch, error)  # the following one too: it has no sequences but these
+        self._next = following
+        return self.scheduler.commit(flight.batch, results)
+
+    def _launch(self, batch: Batch) -> Flight | None:
+        """Start computing a batch, unless it is empty."""
+        if not batch:
+            return None
+        try:
+            return Flight(batch, self.runner.run(batch))
+        except Exception as error:
+            return Flight(batch, NeverStarted(error))
 
     @property
     def has_work(self) -> bool:

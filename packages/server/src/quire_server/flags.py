@@ -55,7 +55,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "compilation-config": "steps run eagerly so far",
     "cudagraph-capture-sizes": "steps run eagerly so far",
     "attention-backend": "there is one attention backend so far",
-    "async-scheduling": "steps run one after the other so far",
     "max-num-queued-reqs": "the waiting line has no limit yet",
     "max-num-queued-tokens": "the waiting line has no limit yet",
     "stream-interval": "every delivery is sent as it comes",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from quire_engine.attention import AttentionBackend
+from quire_engine.attention import AttentionBackend, Layout
 from quire_engine.config import LogprobsMode
 from quire_engine.kv.cache import KVCache
 from quire_engine.model.forward import Forward
@@ -19,7 +19,8 @@ from quire_engine.sampling.base import Step
 from quire_engine.sampling.logprobs import Scores, score
 from quire_engine.sampling.sampler import Sampled, Sampler
 from quire_engine.scheduling.batch import Batch, SpanResult
-from quire_engine.sequence import TokenLogprobs
+from quire_engine.sequence import Sequence, TokenLogprobs
+from quire_engine.transit import sent
 
 SCORED_LOGITS = 1 << 24
 """Logits of prompt rows held at a time, in numbers: 64 MiB in float32, whatever the prompt's length."""
@@ -53,14 +54,14 @@ class PromptScores:
 
     def read(self) -> list[TokenLogprobs]:
         """To the host."""
-        return self.scores.read([self.count] * len(self.scores.targets))
+        return self.scores.read([self.count] * self.scores.rows)
 
 
 @dataclass(frozen=True, slots=True)
 class EagerPending:
     """A computed batch whose tokens may still be on the device."""
 
-    sampling: list[int]
+    sampling: tuple[int, ...]
     """Numbers of the spans that sample."""
     sampled: Sampled | None
     prompt: list[PromptScores]
@@ -79,8 +80,18 @@ class EagerPending:
         return results
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What a step drew: tokens on the device, which the next step may begin with before the host has seen them."""
+
+    tokens: Tensor
+    """[R]"""
+    rows: Mapping[Sequence, int]
+    """Which of them is whose."""
+
+
 class EagerRunner:
-    """Runs batches through a transformers model, one after the other. Owns the KV cache and the seats."""
+    """Runs batches through a model, one after the other: pack, compute, finish. Owns the KV cache and the seats."""
 
     def __init__(
         self,
@@ -102,34 +113,55 @@ class EagerRunner:
         self._vocab_size = vocab_size
         self._device = device
         self._logprobs_mode = logprobs_mode
+        self._drawn = Drawn(torch.empty(0), {})
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> EagerPending:
         """Compute a batch; on a CUDA device the work is only queued when this returns."""
+        packed = self.pack(batch)
+        return self.finish(packed, *self.compute(packed))
+
+    def pack(self, batch: Batch) -> PackedBatch:
+        """The tensors of a batch, on the device; what must be copied in the cache first is copied."""
         if batch.copies:
-            sources, targets = torch.tensor(batch.copies, device=self._device).unbind(1)
+            sources, targets = sent(batch.copies, self._device).unbind(1)
             self._cache.copy_blocks(sources, targets)
         packed = self._packer.pack(batch)
-        sampling = [number for number, span in enumerate(batch.spans) if span.samples]
-        last_rows = torch.from_numpy(packed.last_rows[sampling]).to(self._device)  # [R]
-        logits, prompt = self._compute(packed, last_rows)
-        sampled = None
-        if sampling:
-            step = Step(packed.stops[sampling], packed.ids[last_rows])
-            sampled = self._sampler.sample(logits, [batch.spans[number].sequence for number in sampling], step)
-        return EagerPending(sampling, sampled, prompt, len(batch.spans))
+        ahead = [
+            (row, self._drawn.rows[span.sequence])
+            for row, span in zip(packed.last_rows.tolist(), packed.spans, strict=True)
+            if span.ahead
+        ]
+        if ahead:
+            rows, drawn = sent(ahead, self._device).unbind(1)
+            packed.ids.index_copy_(0, rows, self._drawn.tokens[drawn])
+        return packed
 
-    def _compute(self, packed: PackedBatch, last_rows: Tensor) -> tuple[Tensor, list[PromptScores]]:
-        """The logits to sample from, and the scores of prompt rows that are asked for."""
-        quire = Pass(self._cache, packed.layout.slots, self._attention.plan(packed.layout))
+    def compute(self, packed: PackedBatch) -> tuple[Tensor, list[PromptScores]]:
+        """The logits [R, V] to sample from, and the scores of prompt rows that are asked for."""
+        quire = self.plan(packed.layout)
         parts = list(self._prompt_parts(packed))
         if not parts:
-            return self._forward.logits(packed.ids, packed.positions, last_rows, quire, packed.given), []
+            return self._forward.logits(packed.ids, packed.positions, packed.sampled_rows, quire, packed.given), []
         several = self._forward.logits_in_parts(
-            packed.ids, packed.positions, [last_rows, *(part.rows for part in parts)], quire, packed.given
+            packed.ids, packed.positions, [packed.sampled_rows, *(part.rows for part in parts)], quire, packed.given
         )
         logits = next(several)
         return logits, [part.score(own, self._logprobs_mode) for part, own in zip(parts, several, strict=True)]
+
+    def plan(self, layout: Layout) -> Pass:
+        """What attention needs for a pass of this layout."""
+        return Pass(self._cache, layout.slots, self._attention.plan(layout))
+
+    def finish(self, packed: PackedBatch, logits: Tensor, prompt: list[PromptScores]) -> EagerPending:
+        """Draw the tokens, and send them on their way to the host."""
+        if not packed.sampling:
+            return EagerPending((), None, prompt, len(packed.spans))
+        sequences = [packed.spans[number].sequence for number in packed.sampling]
+        step = Step(packed.stops[list(packed.sampling)], packed.ids[packed.sampled_rows])
+        sampled = self._sampler.sample(logits, sequences, step)
+        self._drawn = Drawn(sampled.tokens, {sequence: row for row, sequence in enumerate(sequences)})
+        return EagerPending(packed.sampling, sampled, prompt, len(packed.spans))
 
     def _prompt_parts(self, packed: PackedBatch) -> Iterator[PromptPart]:
         """Rows whose next token is in the prompt, of spans whose prompt is scored, in parts of bounded size."""
@@ -146,7 +178,7 @@ class EagerRunner:
                 yield PromptPart(
                     span=number,
                     rows=torch.arange(row, row + stop - start, device=self._device),
-                    targets=torch.tensor(sequence.tokens[start + 1 : stop + 1], device=self._device),
+                    targets=sent(sequence.tokens[start + 1 : stop + 1], self._device),
                     count=count,
                 )
 

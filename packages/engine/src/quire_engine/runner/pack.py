@@ -29,6 +29,10 @@ class PackedBatch:
     """[T] int64: each token's place in its own sequence."""
     layout: Layout
     """Slots, starts, lengths and tables: what attention needs."""
+    sampling: tuple[int, ...]
+    """Numbers of the R spans that sample."""
+    sampled_rows: Tensor
+    """[R] int64: their last rows, whose logits are drawn from."""
     last_rows: Ints
     """[S] on the host: each span's last row."""
     stops: Ints
@@ -63,12 +67,14 @@ class Packer:
         total, longest = int(starts[-1]), int(lengths.max())
         width = -(-longest // self.block_size)
 
-        host = Buffer(total, len(spans), width, pinned=self._device.type == "cuda")
+        sampling = tuple(number for number, span in enumerate(spans) if span.samples)
+        host = Buffer(total, len(spans), width, len(sampling), pinned=self._device.type == "cuda")
         host.ids[:] = tokens_of(spans)
         owner = np.repeat(np.arange(len(spans)), counts)  # [T] the span of each row
         np.subtract(np.arange(total), (starts[:-1] - first)[owner], out=host.positions)
         blocks, offsets = np.divmod(host.positions, self.block_size)
         np.add(tables[rows[owner], blocks].astype(np.int64) * self.block_size, offsets, out=host.slots)
+        host.sampled_rows[:] = starts[1:][list(sampling)] - 1
         host.starts[:], host.lengths[:] = starts, lengths
         host.tables[:] = tables[rows, :width]
 
@@ -86,6 +92,8 @@ class Packer:
             device.ids,
             device.positions,
             layout,
+            sampling=sampling,
+            sampled_rows=device.sampled_rows,
             last_rows=starts[1:] - 1,
             stops=lengths,
             given=given_rows(spans, starts, self._device),
@@ -93,10 +101,12 @@ class Packer:
 
 
 def tokens_of(spans: tuple[Span, ...]) -> list[int]:
-    """The ids of all rows, one span after the other."""
+    """The ids of all rows, one span after the other; 0 where the token is not known yet."""
     ids: list[int] = []
     for span in spans:
-        if span.length == 1:
+        if span.ahead:
+            ids.append(0)
+        elif span.length == 1:
             ids.append(span.sequence.tokens[span.start])
         else:
             ids += span.sequence.tokens[span.start : span.stop]
@@ -126,6 +136,7 @@ class Fields:
     ids: Tensor
     positions: Tensor
     slots: Tensor
+    sampled_rows: Tensor
     starts: Tensor
     lengths: Tensor
     tables: Tensor
@@ -138,14 +149,15 @@ class Buffer:
     from being handed out again until its copy is done.
     """
 
-    def __init__(self, rows: int, spans: int, width: int, *, pinned: bool) -> None:
-        longs, ints = 3 * rows, 2 * spans + 1 + spans * width
-        self._shape = (rows, spans, width)
+    def __init__(self, rows: int, spans: int, width: int, sampling: int, *, pinned: bool) -> None:
+        longs, ints = 3 * rows + sampling, 2 * spans + 1 + spans * width
+        self._shape = (rows, spans, width, sampling)
         self._bytes = torch.empty(8 * longs + 4 * ints, dtype=torch.uint8, pin_memory=pinned)
         fields = self._split(self._bytes)
         self.ids: Ints = fields.ids.numpy()
         self.positions: Ints = fields.positions.numpy()
         self.slots: Ints = fields.slots.numpy()
+        self.sampled_rows: Ints = fields.sampled_rows.numpy()
         self.starts: NDArray[np.int32] = fields.starts.numpy()
         self.lengths: NDArray[np.int32] = fields.lengths.numpy()
         self.tables: NDArray[np.int32] = fields.tables.numpy()
@@ -155,8 +167,8 @@ class Buffer:
         return self._split(self._bytes.to(device, non_blocking=True))
 
     def _split(self, raw: Tensor) -> Fields:
-        rows, spans, width = self._shape
-        longs = raw[: 24 * rows].view(torch.int64).view(3, rows)
-        ints = raw[24 * rows :].view(torch.int32)
-        starts, lengths, tables = torch.split(ints, [spans + 1, spans, spans * width])
-        return Fields(longs[0], longs[1], longs[2], starts, lengths, tables.view(spans, width))
+        rows, spans, width, sampling = self._shape
+        end = 8 * (3 * rows + sampling)  # bytes
+        ids, positions, slots, sampled_rows = torch.split(raw[:end].view(torch.int64), [rows, rows, rows, sampling])
+        starts, lengths, tables = torch.split(raw[end:].view(torch.int32), [spans + 1, spans, spans * width])
+        return Fields(ids, positions, slots, sampled_rows, starts, lengths, tables.view(spans, width))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quire_engine.sequence import Sequence
+from quire_engine.transit import sent
 from quire_protocol import SamplingParams
 
 
@@ -92,16 +93,19 @@ class History:
         """Catch up with the sequences: ([n, L] tokens, 0 where a row is shorter; [n, 1] lengths)."""
         lengths = step.lengths[self._rows.numbers]
         if np.array_equal(lengths, self._lengths + 1) and lengths.max() <= self._table.shape[1]:
-            at = torch.from_numpy(self._lengths).to(self._rows.index.device)[:, None]
+            at = sent(self._lengths, self._rows.device)[:, None]
             self._table.scatter_(1, at, step.last_ids[self._rows.index][:, None])
         elif not np.array_equal(lengths, self._lengths):
             self._table = self._write(lengths)
+            self._table.scatter_(
+                1, sent(lengths - 1, self._rows.device)[:, None], step.last_ids[self._rows.index][:, None]
+            )
         self._lengths = lengths
-        return self._table[:, : int(lengths.max())], torch.from_numpy(lengths).to(self._rows.index.device)[:, None]
+        return self._table[:, : int(lengths.max())], sent(lengths, self._rows.device)[:, None]
 
     def _write(self, lengths: NDArray[np.int64]) -> Tensor:
-        """The whole table, with room to grow."""
+        """The whole table, with room to grow; the last tokens may not have reached the host yet."""
         table = np.zeros((len(lengths), int(lengths.max()) * 5 // 4 + 64), dtype=np.int64)
         for row, sequence, length in zip(table, self._rows.sequences, lengths, strict=True):
-            row[:length] = sequence.tokens[:length]
-        return torch.from_numpy(table).to(self._rows.index.device)
+            row[: length - 1] = sequence.tokens[: length - 1]
+        return sent(table, self._rows.device)

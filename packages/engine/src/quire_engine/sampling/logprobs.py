@@ -10,6 +10,7 @@ from torch import Tensor
 from quire_engine.config import LogprobsMode
 from quire_engine.sampling.largest import largest
 from quire_engine.sequence import TokenLogprobs
+from quire_engine.transit import Returning
 
 PROCESSED: frozenset[LogprobsMode] = frozenset({"processed_logprobs", "processed_logits"})
 """Modes that look at what a token is drawn from; the others look at what the model gave."""
@@ -19,26 +20,19 @@ NORMALIZED: frozenset[LogprobsMode] = frozenset({"raw_logprobs", "processed_logp
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of n rows, on the device until `read`."""
+    """Of n rows, on their way to the host until `read`."""
 
-    targets: Tensor
-    """[n] the tokens that are scored."""
-    logprobs: Tensor
-    """[n] theirs."""
-    ranks: Tensor
-    """[n] 1 for the likeliest token."""
-    top_ids: Tensor
-    """[n, k] the likeliest tokens, best first."""
-    top_logprobs: Tensor
-    """[n, k] theirs."""
+    rows: int
+    returning: Returning
+    """[n] the tokens that are scored, [n] their log-probabilities, [n] their ranks (1 for the likeliest token), [n, k]
+    the likeliest tokens, best first, and [n, k] theirs."""
 
     def read(self, counts: Seq[int]) -> list[TokenLogprobs]:
         """To the host: one entry for each row, with as many of the likeliest tokens as that row asked for (-1: all)."""
-        fields = (self.targets, self.logprobs, self.ranks, self.top_ids, self.top_logprobs)
         return [
             TokenLogprobs(target, logprob, rank, tuple(ids[: _end(count)]), tuple(top[: _end(count)]))
             for target, logprob, rank, ids, top, count in zip(
-                *(field.tolist() for field in fields), counts, strict=True
+                *(field.tolist() for field in self.returning.get()), counts, strict=True
             )
         ]
 
@@ -50,13 +44,8 @@ def score(logits: Tensor, targets: Tensor, counts: Seq[int], mode: LogprobsMode)
     chosen = logits.gather(1, targets[:, None])  # [n, 1]
     wanted = logits.shape[-1] if -1 in counts else min(max(counts), logits.shape[-1])
     top, top_ids = largest(logits, wanted)
-    return Scores(
-        targets=targets,
-        logprobs=(chosen - norm)[:, 0],
-        ranks=(logits > chosen).sum(-1) + 1,
-        top_ids=top_ids,
-        top_logprobs=top - norm,
-    )
+    ranks = (logits > chosen).sum(-1) + 1
+    return Scores(len(logits), Returning(targets, (chosen - norm)[:, 0], ranks, top_ids, top - norm))
 
 
 def _end(count: int) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import partial
+from math import isfinite
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from quire_engine.sampling.temperature import Temperature
 from quire_engine.sampling.top_k_top_p import TopKTopP
 from quire_engine.scheduling.batch import SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
+from quire_engine.transit import Returning, sent
 from quire_protocol import SamplingParams
 
 # In the order in which they apply. To add one: write its file, and one line here.
@@ -63,7 +65,7 @@ class Columns:
             if not numbers:
                 return None
             own = tuple(sequences[row] for row in numbers)
-            index = torch.tensor(numbers, device=device)
+            index = sent(numbers, device)
             return Rows(own, np.array(numbers), index, len(sequences), vocab_size, eos_token_ids)
 
         asked = ((transform, rows(transform.wanted)) for transform in TRANSFORMS)
@@ -92,7 +94,7 @@ class Columns:
         if rows is None:
             return logits.argmax(-1)
         positions = step.lengths[rows.numbers].astype(np.uint64)
-        uniform = torch.from_numpy(uniforms(self.seeds, self.choices, positions)).to(logits.device)
+        uniform = sent(uniforms(self.seeds, self.choices, positions), logits.device)
         if rows.are_all:
             return draw(logits, best, uniform)
         return logits.argmax(-1).index_copy_(0, rows.index, draw(logits[rows.index], best[rows.index], uniform))
@@ -100,12 +102,12 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """A batch's tokens on their way: on the device until `read`."""
+    """A batch's tokens: on the device, and on their way to the host until `read`."""
 
     tokens: Tensor
     """[R]"""
-    best: Tensor
-    """[R] the largest logit the token was chosen by; not finite where there was nothing to choose."""
+    returning: Returning
+    """The tokens, and [R] the largest logits they were chosen by: not finite where there was nothing to choose."""
     columns: Columns
     scores: Scores | None
     failures: Mapping[int, Exception]
@@ -117,20 +119,20 @@ class Sampled:
         if self.columns.scored is not None and self.scores is not None:
             rows = self.columns.scored.numbers.tolist()
             scores = dict(zip(rows, self.scores.read(self.columns.scored_counts), strict=True))
-        finite = self.best.isfinite().tolist()
+        tokens, best = (tensor.tolist() for tensor in self.returning.get())
         return [
             SpanResult(token=token, logprobs=scores.get(row))
-            if finite[row] and row not in self.failures
-            else self._failure(row)
-            for row, token in enumerate(self.tokens.tolist())
+            if isfinite(best[row]) and row not in self.failures
+            else self._failure(row, best[row])
+            for row, token in enumerate(tokens)
         ]
 
-    def _failure(self, row: int) -> SpanResult:
+    def _failure(self, row: int, best: float) -> SpanResult:
         """Why a row has no token, and the field that is to blame."""
         params = self.columns.sequences[row].params
         if failure := self.failures.get(row):
             return SpanResult(error=str(failure), param=getattr(failure, "param", None))
-        if float(self.best[row]) == float("-inf"):
+        if best == float("-inf"):
             excluding = [field for field, name in EXCLUDING.items() if getattr(params, name)]
             reason = f"No token is left to draw: {' and '.join(excluding)} exclude them all."
             return SpanResult(error=reason, param=excluding[0] if excluding else None)
@@ -170,7 +172,7 @@ class Sampler:
         if scored is not None:
             looked_at = logits[scored.index] if raw is None else raw
             scores = score(looked_at, tokens[scored.index], columns.scored_counts, self._logprobs_mode)
-        return Sampled(tokens, best, columns, scores, step.failures)
+        return Sampled(tokens, Returning(tokens, best), columns, scores, step.failures)
 
 
 def _words(numbers: Seq[int]) -> NDArray[np.uint64]:

@@ -15,6 +15,8 @@ class Span:
     sequence: Sequence
     start: int
     length: int
+    ahead: bool = False
+    """Whether its one token is still to be drawn, by the step before."""
 
     @property
     def stop(self) -> int:
@@ -24,7 +26,7 @@ class Span:
     @property
     def samples(self) -> bool:
         """Whether the span reaches its sequence's end, so that a new token is drawn."""
-        return self.stop == len(self.sequence.tokens)
+        return self.ahead or self.stop == len(self.sequence.tokens)
 
 
 class BlockCopy(NamedTuple):
@@ -48,6 +50,11 @@ class Batch:
 
     def __bool__(self) -> bool:
         return bool(self.spans)
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody still waits for it; a batch on its way loses those that end or are aborted meanwhile."""
+        return any(span.sequence.is_running for span in self.spans)
 
     @property
     def tokens(self) -> int:

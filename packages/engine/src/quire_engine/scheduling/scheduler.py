@@ -12,7 +12,7 @@ from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
 from quire_engine.scheduling.beams import BeamGroup, BeamRules
 from quire_engine.scheduling.policy import RANKS, Line
 from quire_engine.scheduling.search import Move, Moves, Search
-from quire_engine.scheduling.stopping import ending
+from quire_engine.scheduling.stopping import ending, ends_next
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
 from quire_engine.stats import Counters, Stats
 
@@ -44,9 +44,10 @@ class Scheduler:
     recomputation: what it computed is forgotten, unless the prefix cache still has it). A running sequence holds
     blocks for all of its tokens, so only a new token can ever be short of one.
 
-    Each step is `schedule()` and then `commit()` or, if computing it failed, `retract()`. Cursors move in `commit()`
-    alone. Whatever the order of service, the first running sequence always gets on, and a sequence that has the pool
-    to itself always fits: no mix of requests can bring the engine to a halt.
+    Each step is `schedule()` and then `commit()` or, if computing it failed, `retract()`. Between the two, `foresee()`
+    may plan the step after it. Cursors move in `commit()` alone. Whatever the order of service, the first running
+    sequence always gets on, and a sequence that has the pool to itself always fits: no mix of requests can bring the
+    engine to a halt.
 
     The sequences of a beam search run and wait like all others, with three differences. One whose continuations are
     known stays with nothing to compute until its mates are as far (it is settled); it may give its blocks up meanwhile,
@@ -124,8 +125,13 @@ class Scheduler:
             self._end(sequence, "abort")
 
     def fail(self, sequences: Iterable[Sequence], error: str) -> list[Emission]:
-        """End sequences that could not be computed, and say so."""
-        return [emission for sequence in sequences for emission in self._fail(sequence, error)]
+        """End sequences that could not be computed, and say so; pass over those that have ended meanwhile."""
+        return [
+            emission
+            for sequence in sequences
+            if sequence.index in self.requests.get(sequence.handle, {})
+            for emission in self._fail(sequence, error)
+        ]
 
     @property
     def has_work(self) -> bool:
@@ -173,6 +179,37 @@ class Scheduler:
         for sequence in batch.admitted:
             if sequence.is_running:
                 self._suspend(sequence)
+
+    def foresee(self, batch: Batch) -> Batch:
+        """The batch after `batch`, whose tokens are still being drawn: one token more for each that goes on.
+
+        Empty unless that is what schedule() would give then: nothing but the tokens is missing, nobody is to be let in
+        or must give way, and nobody needs the tokens themselves before that. Who ends by its very next token
+        is carried along in vain, and commit() passes over it. Like schedule(), it reserves blocks.
+        """
+        sequences = [span.sequence for span in batch.spans if span.sequence.is_running]
+        if not all(span.samples for span in batch.spans) or not self._only_go_on(sequences):
+            return Batch(())
+        going_on = [sequence for sequence in sequences if not ends_next(sequence, self.max_length)]
+        if len(going_on) < len(sequences) and self.waiting:  # a seat becomes free
+            return Batch(())
+        missing = [-(-(len(s.tokens) + 1) // self.block_size) - len(s.blocks) for s in going_on]
+        if sum(missing) > self.pool.num_free:
+            return Batch(())
+        for sequence, count in zip(going_on, missing, strict=True):
+            if count:
+                sequence.blocks += self.pool.take(count)
+        return Batch(tuple(Span(sequence, len(sequence.tokens), 1, ahead=True) for sequence in going_on))
+
+    def _only_go_on(self, sequences: list[Sequence]) -> bool:
+        """Whether these are all that run, and nothing is to be decided but what comes next in each."""
+        if len(sequences) < len(self.running) or self.searches or self.copies:
+            return False
+        if any(sequence.handle in self.siblings or sequence.processors is not None for sequence in sequences):
+            return False
+        return not self.waiting or not (
+            self._has_room_for(self.waiting.first) or self.rank(self.waiting.first) < self.rank(self.running.last)
+        )
 
     def _extend(self, sequence: Sequence, step: Step) -> bool:
         """Give a running sequence its share of the step; False if nothing is left to share."""

@@ -15,6 +15,12 @@ class Ending(NamedTuple):
     stop_token: int | None = None
 
 
+def ends_next(sequence: Sequence, max_length: int) -> bool:
+    """Whether the next token of `sequence` is its last, whichever it is."""
+    limit = sequence.params.max_tokens
+    return len(sequence.tokens) + 1 >= max_length or (limit is not None and sequence.output_length + 1 >= limit)
+
+
 def ending(sequence: Sequence, eos_token_ids: AbstractSet[int], max_length: int) -> Ending | None:
     """Whether the newest token of `sequence` is its last: an end or stop token, or the length is used up.
 

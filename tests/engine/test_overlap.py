@@ -1,0 +1,149 @@
+"""The overlapped loop answers as the other one does: who stops, is aborted or comes in meanwhile changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.support.invariants import check_invariants
+from tests.support.requests import submission
+from tests.support.schedules import finish
+from tests.support.scripted import VOCABULARY, Script, ScriptedRunner, checksum, count_up, scripted_decisions
+
+from quire_engine.engine import Engine
+from quire_engine.scheduling.scheduler import Scheduler
+
+
+def engine_of(
+    *, overlapped: bool, script: Script = checksum, failing_steps: Collection[int] = (), **changes: Any
+) -> Engine:
+    decisions = scripted_decisions(async_scheduling=overlapped, **changes)
+    return Engine(ScriptedRunner(decisions.block_size, script, failing_steps), decisions)
+
+
+def check_idle(scheduler: Scheduler) -> None:
+    check_invariants(scheduler)
+    assert not scheduler.has_work
+    assert scheduler.pool.num_free == len(scheduler.pool.blocks)
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.lists(st.integers(1, VOCABULARY - 1), min_size=1, max_size=20),
+        st.integers(1, 12),  # most tokens
+        st.lists(st.integers(0, VOCABULARY - 1), max_size=30),  # stop tokens
+        st.integers(1, 3),  # choices
+        st.integers(0, 12),  # steps before it comes
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(requests=REQUESTS, blocks=st.integers(20, 60), tokens=st.integers(3, 40), seats=st.integers(1, 6))
+def test_any_workload_is_answered_alike(requests: list[Any], blocks: int, tokens: int, seats: int) -> None:
+    answers = []
+    for overlapped in (False, True):
+        engine = engine_of(overlapped=overlapped, num_blocks=blocks, max_num_batched_tokens=tokens, max_num_seqs=seats)
+        found: dict[tuple[int, int], list[int]] = {}
+        ended = {}
+        for step in range(2000):
+            for number, (prompt, most, stops, n, arrival) in enumerate(requests):
+                if arrival == step:
+                    engine.add(submission(number, prompt, max_tokens=most, stop_token_ids=stops, n=n, seed=number))
+            for emission in engine.step():
+                place = emission.handle, emission.index
+                found.setdefault(place, []).extend(emission.token_ids)
+                ended[place] = (emission.finish_reason, emission.stop_reason)
+            check_invariants(engine.scheduler)
+            if step > 12 and not engine.has_work:
+                break
+        check_idle(engine.scheduler)
+        answers.append((found, ended))
+    assert answers[0] == answers[1]
+
+
+def test_steps_are_launched_before_the_ones_before_them_are_committed() -> None:
+    engine = engine_of(overlapped=True, script=count_up)
+    engine.add(submission(0, [1, 2, 3], max_tokens=5))
+    launched = []
+    while engine.has_work:
+        engine.step()
+        launched.append(engine.runner.steps)
+    assert launched == [2, 3, 4, 5, 5]
+
+
+def test_who_stops_by_a_token_is_computed_once_more_in_vain_and_says_no_more() -> None:
+    engine = engine_of(overlapped=True, script=count_up)
+    engine.add(submission(0, [1], max_tokens=50, stop_token_ids=[4]))
+    engine.add(submission(1, [20], max_tokens=6))
+    answers = finish(engine)
+    assert answers[0, 0].tokens == [2, 3, 4]
+    assert answers[1, 0].tokens == [21, 22, 23, 24, 25, 26]
+    assert (0, 0, 3, 1) in engine.runner.batches[3]  # the token that came after the last one
+    check_idle(engine.scheduler)
+
+
+@pytest.mark.parametrize("steps", range(1, 6))
+def test_an_abort_between_two_steps_ends_the_sequence_at_once(steps: int) -> None:
+    engine = engine_of(overlapped=True, script=count_up)
+    for handle in (0, 1):
+        engine.add(submission(handle, [10 * (handle + 1)], max_tokens=8))
+    heard = []
+    for _ in range(steps):
+        heard += engine.step()
+    engine.abort(0)
+    heard += [emission for _ in range(20) for emission in engine.step()]
+    assert [token for e in heard if e.handle == 1 for token in e.token_ids] == [*range(21, 29)]
+    assert sum(len(e.token_ids) for e in heard if e.handle == 0) == steps
+    check_idle(engine.scheduler)
+
+
+def test_all_aborted_leaves_nothing_behind_and_the_next_request_is_served() -> None:
+    engine = engine_of(overlapped=True, script=count_up)
+    engine.add(submission(0, [10], max_tokens=8))
+    engine.step()
+    engine.abort(0)
+    assert not engine.has_work
+    assert engine.step() == []
+    engine.add(submission(1, [30], max_tokens=2))
+    assert finish(engine)[1, 0].tokens == [31, 32]
+    check_idle(engine.scheduler)
+
+
+@pytest.mark.parametrize("failing", [1, 2, 3])
+def test_a_step_that_fails_ends_its_sequences_and_no_others(failing: int) -> None:
+    engine = engine_of(overlapped=True, script=count_up, failing_steps=[failing])
+    for handle in range(3):
+        engine.add(submission(handle, [10 * (handle + 1)], max_tokens=5 + handle))
+    answers = finish(engine)
+    assert [answers[handle, 0].finish_reason for handle in range(3)] == ["error"] * 3
+    engine.add(submission(9, [50], max_tokens=2))
+    assert finish(engine)[9, 0].tokens == [51, 52]
+    check_idle(engine.scheduler)
+
+
+def test_a_step_launched_ahead_that_fails_spares_who_had_ended_before_it() -> None:
+    engine = engine_of(overlapped=True, script=count_up, failing_steps=[3])
+    engine.add(submission(0, [1], max_tokens=50, stop_token_ids=[3]))  # ends by the second step, is in the third
+    engine.add(submission(1, [20], max_tokens=6))
+    answers = finish(engine)
+    assert (answers[0, 0].tokens, answers[0, 0].finish_reason) == ([2, 3], "stop")
+    assert answers[1, 0].finish_reason == "error"
+    check_idle(engine.scheduler)
+
+
+def test_nothing_is_launched_ahead_of_a_sequence_whose_processors_want_to_see_its_tokens() -> None:
+    engine = engine_of(overlapped=True, script=count_up)
+    engine.add(submission(0, [1], max_tokens=3))
+    (sequence,) = engine.scheduler.requests[0].values()
+    sequence.processors = object()  # type: ignore[assignment]
+    launched = []
+    while engine.has_work:
+        engine.step()
+        launched.append(engine.runner.steps)
+    assert launched == [1, 2, 3]
