@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from tools.fields.matrix import FINE, Matrix, own_server
+from tools.fields.matrix import FINE, Matrix, own_servers
 from tools.fields.probes import ROUTES, Facts, probes
 
 import quire_protocol
@@ -16,7 +16,7 @@ NAMES = [(probe.request, probe.field) for probe in probes(Facts("", "text", [0] 
 
 @pytest.fixture(scope="module")
 def matrix() -> Iterator[Matrix]:
-    with own_server() as url, closing(Matrix(url)) as each:
+    with own_servers() as (url, steered), closing(Matrix(url, steered=steered)) as each:
         yield each
 
 
@@ -36,3 +36,9 @@ def test_the_probe_would_see_it_if_the_field_were_dropped(matrix: Matrix, reques
     probe = matrix.probe(request_name, field)
     verdict = matrix.judge(probe, probe.dropped_body)
     assert verdict.kind != "honoured"
+
+
+@pytest.mark.parametrize("request_name", ["CompletionRequest", "ChatCompletionRequest"])
+@pytest.mark.parametrize("field", ["logits_processors", "vllm_xargs"])
+def test_installed_code_is_seen_at_work(matrix: Matrix, request_name: str, field: str) -> None:
+    assert matrix.judge(matrix.probe(request_name, field)).kind == "honoured"

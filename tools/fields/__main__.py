@@ -1,6 +1,6 @@
 """Try every field of the generating requests on a server, or write their page.
 
-usage: python -m tools.fields [--base-url URL [--model NAME]]   try every field, on this server or on one of its own
+usage: python -m tools.fields [--base-url URL [--model NAME]]   try every field, on this server or on its own
        python -m tools.fields --docs                            write docs/reference/fields.md
        python -m tools.fields --checkpoint FOLDER               write the checkpoint on which every field can be seen
 
@@ -16,7 +16,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 
 from tools.fields import checkpoint
-from tools.fields.matrix import FINE, Matrix, own_server, table
+from tools.fields.matrix import FINE, Matrix, own_servers, table
 from tools.fields.page import PAGE, page
 
 
@@ -35,8 +35,8 @@ def main() -> int:
         checkpoint.save(options.checkpoint)
         return 0
     with (
-        nullcontext(options.base_url) if options.base_url else own_server() as url,
-        closing(Matrix(url, options.model)) as matrix,
+        nullcontext((options.base_url, options.base_url)) if options.base_url else own_servers() as (url, steered),
+        closing(Matrix(url, options.model, steered=steered)) as matrix,
     ):
         return try_all(matrix)
 

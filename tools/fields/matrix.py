@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -14,6 +15,7 @@ from threading import Barrier
 from typing import Any, Literal, TypeAlias
 
 import httpx
+from tools.fields import extension
 from tools.fields.checkpoint import CLOSE, OPEN, embeds, save
 from tools.fields.probes import ALWAYS, ROUTES, Answer, Body, Facts, Probe, probes
 
@@ -30,8 +32,12 @@ FLAGS = (
     "--enable-prompt-tokens-details",
     "--trust-request-chat-template",
     "--enable-prompt-embeds",
+    f"--logits-processor-pattern={extension.FORCE}",
 )
 """A server on which as much as possible is allowed, and four seats, so that a crowd has to wait."""
+
+STEERED = f"--logits-processors={extension.STEER}"
+"""What cannot go with the rest: a server that applies code to every request searches with no beams."""
 
 CROWD_LENGTH = 96
 """Tokens of each request of a crowd."""
@@ -48,15 +54,17 @@ class Verdict:
 
 
 class Matrix:
-    """Sends probes to one server."""
+    """Sends probes to a server, and those that need one that is `steered` there, if there is such a server."""
 
-    def __init__(self, base_url: str, model: str | None = None) -> None:
-        self.client = httpx.Client(base_url=base_url, timeout=120, limits=httpx.Limits(max_connections=None))
+    def __init__(self, base_url: str, model: str | None = None, *, steered: str | None = None) -> None:
+        self.client = _client(base_url)
+        self.steered = _client(steered or base_url)
         self.facts = self._learn(model)
 
     def close(self) -> None:
         """Hang up."""
         self.client.close()
+        self.steered.close()
 
     def run(self) -> Iterator[Verdict]:
         """Every field's verdict, one after the other."""
@@ -83,10 +91,12 @@ class Matrix:
         path = ROUTES[probe.request]
         if warm:
             self._post(path, body)
-        return self._crowded(probe, path, body) if probe.crowd else self._post(path, body)
+        if probe.crowd:
+            return self._crowded(probe, path, body)
+        return self._post(path, body, self.steered if probe.steered else self.client)
 
-    def _post(self, path: str, body: Body) -> Answer:
-        answer = self.client.post(path, json=dict(body))
+    def _post(self, path: str, body: Body, client: httpx.Client | None = None) -> Answer:
+        answer = (client or self.client).post(path, json=dict(body))
         return Answer(answer.status_code, dict(answer.headers), answer.text)
 
     def _crowded(self, probe: Probe, path: str, body: Body) -> Answer:
@@ -164,12 +174,26 @@ def told(answer: Answer) -> list[str]:
     return [*first.get("warnings", []), *filter(None, [answer.headers.get("x-quire-warnings")])]
 
 
+def _client(base_url: str) -> httpx.Client:
+    return httpx.Client(base_url=base_url, timeout=120, limits=httpx.Limits(max_connections=None))
+
+
 @contextmanager
-def own_server() -> Iterator[str]:
-    """The address of a `quire serve` of its own, with the checkpoint on which every field can be seen."""
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-m", "quire_server", "serve", str(save(Path(folder))), "--port=0", *FLAGS]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+def own_servers() -> Iterator[tuple[str, str]]:
+    """The addresses of two servers of our own, of which the second is `steered`."""
+    with own_server() as plain, own_server(STEERED) as steered:
+        yield plain, steered
+
+
+@contextmanager
+def own_server(*flags: str) -> Iterator[str]:
+    """The address of a `quire serve` with the checkpoint and the extension on which every field can be seen."""
+    with tempfile.TemporaryDirectory() as checkpoint, tempfile.TemporaryDirectory() as package:
+        model = save(Path(checkpoint))
+        command = [sys.executable, "-m", "quire_server", "serve", str(model), "--port=0", *FLAGS, *flags]
+        path = os.pathsep.join([str(extension.save(Path(package))), *filter(None, [os.environ.get("PYTHONPATH")])])
+        environment = {**os.environ, "PYTHONPATH": path}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as server:
             try:
                 yield ready(server)
             finally:

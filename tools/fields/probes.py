@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, TypeAlias
 
+from tools.fields.extension import FORCE
+
 Body: TypeAlias = Mapping[str, Any]
 
 LENGTH = 16
@@ -132,6 +134,8 @@ class Probe:
     """Send the plain body once before, so that its prompt is cached."""
     twice: bool = False
     """Send the changed body twice, and compare these two."""
+    steered: bool = False
+    """Needs a server that applies the extension to every request."""
 
     @property
     def plain_body(self) -> dict[str, Any]:
@@ -277,7 +281,7 @@ def completion_probes(facts: Facts) -> list[Probe]:
         probe("suffix", "the end.", "another prompt: the gap's", other_prompt),
         probe("prompt_embeds", facts.embeds, "a choice for each prompt", lambda p, c: len(c.choices) > len(p.choices)),
         probe("add_special_tokens", False, "the tokenizer's first token is left out", other_prompt),
-        probe("vllm_xargs", {"probe": 1}, "an extension's", lambda p, c: False),
+        probe("vllm_xargs", {"probe": facts.rare[0]}, "the token it names", of_tokens(facts.rare[:1]), steered=True),
         *shared_probes("CompletionRequest", facts.text, facts.ids, facts, several),
     ]
 
@@ -337,7 +341,7 @@ def chat_probes(facts: Facts) -> list[Probe]:
             "continue_final_message", True, "the last message stays open in the prompt", other_prompt, plain=open_end
         ),
         probe("add_special_tokens", True, "the tokenizer's first token is there", other_prompt),
-        probe("vllm_xargs", {"probe": 1}, "an extension's", lambda p, c: False),
+        probe("vllm_xargs", {"probe": facts.rare[0]}, "the token it names", of_tokens(facts.rare[:1]), steered=True),
         *shared_probes("ChatCompletionRequest", facts.chat_text, facts.chat_ids, facts, several),
     ]
 
@@ -416,7 +420,12 @@ def shared_probes(request: str, text: str, ids: list[int], facts: Facts, several
         probe("prompt_logprobs", 2, "the prompt's log-probabilities", lambda p, c: bool(prompt_scores(c))),
         probe("priority", -1, "served before a crowd", served_earlier, crowd=12),
         probe("request_id", "probe-7", "the answer's id", lambda p, c: "probe-7" in c.json["id"]),
-        probe("logits_processors", ["nobody.installed.this"], "another answer", other_tokens),
+        probe(
+            "logits_processors",
+            [{"qualname": FORCE, "args": facts.rare[:1]}],
+            "the token it is told",
+            of_tokens(facts.rare[:1]),
+        ),
         probe(
             "return_tokens_as_token_ids",
             True,
