@@ -179,10 +179,13 @@ def fields(session: nox.Session) -> None:
 
 @nox.session
 def bench(session: nox.Session) -> None:
-    """Every benchmark that this machine allows; results are written under benchmarks/results."""
+    """Every benchmark that this machine allows, results and page written: `nox -s bench -- [--cache FOLDER]`."""
     install(session, *PACKAGES, groups=("bench",))
-    for script in ("protocol", "kernels", "startup", "engine", "sampling"):
-        session.run("python", f"benchmarks/{script}.py", *session.posargs)
+    # compare makes the peers' environments, which those after it use.
+    scripts = ("limits", "kernels", "engine", "sampling", "compare", "protocol", "startup", "beams", "serve", "soak")
+    for script in scripts:
+        session.run("python", "-m", f"benchmarks.{script}", "--json", "auto", *session.posargs)
+    session.run("python", "-m", "benchmarks.page")
 
 
 @nox.session(venv_params=["--system-site-packages"])

@@ -1,137 +1,89 @@
-"""Prefill and decode tokens per second over the batch, beside transformers' generate in the same run.
+"""Prefill, decode and start-up of the engine over batch x context, beside transformers and the machine's limits.
 
-usage: python benchmarks/engine.py [--batches 1 8 32] [--prompt 128] [--output 64] [--rounds 3] [--threads 2]
+usage: python -m benchmarks.engine [--batches 1 8 32] [--contexts 128 1024] [--output 64] [--rounds 3] [--json auto]
 
-The checkpoint has the shape of Qwen3-0.6B with a vocabulary of 8,192 and random bfloat16 weights. Rounds alternate ours
-and the peer's; medians are printed. Prefill is the time to the first token of the whole batch, decode what follows.
+Random bfloat16 weights of a named shape. Prefill is the time until the whole batch has its first token; decode is what
+follows while every sequence runs. The limit of a decode step is reading the weights and every key and value once at the
+measured rate; that of prefill, the products at the measured rate. Start-up is from exec to the first token.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
-import tempfile
-import time
+import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from benchmarks import grid, limits
+from benchmarks.bench import Row, arguments, finish
+from benchmarks.limits import Limits
+from benchmarks.shapes import SHAPES, Shape, checkpoint
+from benchmarks.sides import Program
 
-from quire_engine import EngineConfig
-from quire_engine.engine import Engine
-from quire_engine.sequence import Submission
-from quire_protocol import GenerateRequest, SamplingParams
-from results import machine, table, write
-
-SHAPE = {
-    "vocab_size": 8192,
-    "hidden_size": 1024,
-    "intermediate_size": 3072,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 16,
-    "num_key_value_heads": 8,
-    "head_dim": 128,
-    "max_position_embeddings": 4096,
-    "tie_word_embeddings": True,
-    "eos_token_id": None,
-    "bos_token_id": None,
-}
+GOAL = 3.0
+"""Seconds to the first token, once a start has been cached."""
+BITS = {"bfloat16": 16, "float32": 32}
 
 
-def checkpoint(folder: Path) -> Path:
-    """Save the random checkpoint once."""
-    torch.manual_seed(0)
-    Qwen3ForCausalLM(Qwen3Config(**SHAPE)).to(torch.bfloat16).save_pretrained(folder)
-    return folder
+def program(driver: str, shape: Shape, options: argparse.Namespace, capacity: int, **more: Any) -> Program:
+    """A driver on this checkpoint, with room for so many tokens."""
+    asked = {
+        "dtype": options.dtype,
+        "device": "cpu",
+        "bits": BITS[options.dtype],
+        "threads": options.threads,
+        "capacity": capacity,
+        # the last block of a sequence is hardly ever full
+        "cache_bytes": int(shape.cache_bytes(capacity + 32 * max(options.batches), BITS[options.dtype])),
+        "longest": max(options.contexts) + options.output,
+        "sequences": max(options.batches),
+        "cache": str(options.cache),
+    }
+    python = Path(more.pop("python", sys.executable))
+    environment = {"OMP_NUM_THREADS": str(options.threads), **more.pop("environment", {})}
+    return Program(driver, python, checkpoint(shape, options.cache), asked | more, environment)
 
 
-def prompts(batch: int, length: int, salt: int) -> list[list[int]]:
-    """Fresh random prompts, so that no cached prefix helps."""
-    generator = torch.Generator().manual_seed(1000 * salt + batch)
-    return torch.randint(10, SHAPE["vocab_size"], (batch, length), generator=generator).tolist()
-
-
-class Ours:
-    """The engine, driven step by step."""
-
-    def __init__(self, path: Path) -> None:
-        config = EngineConfig(model=str(path), skip_tokenizer_init=True, max_num_batched_tokens=2048)
-        self.engine = Engine.load(config)
-        self.handle = 0
-
-    def run(self, batch: list[list[int]], output: int) -> tuple[float, float]:
-        """Seconds until every prompt has its first token, and for the tokens after it."""
-        params = SamplingParams(temperature=0, max_tokens=output, ignore_eos=True)
-        began = time.perf_counter()
-        for ids in batch:
-            self.handle += 1
-            self.engine.add(Submission(self.handle, GenerateRequest(token_ids=ids, sampling_params=params)))
-        started: set[int] = set()
-        while len(started) < len(batch):
-            started |= {emission.handle for emission in self.engine.step()}
-        prefilled = time.perf_counter()
-        while self.engine.has_work:
-            self.engine.step()
-        return prefilled - began, time.perf_counter() - prefilled
-
-
-class Transformers:
-    """The peer: transformers' own generate with its best attention for a CPU."""
-
-    def __init__(self, path: Path) -> None:
-        self.model = AutoModelForCausalLM.from_pretrained(path, dtype=torch.bfloat16, attn_implementation="sdpa").eval()
-
-    @torch.inference_mode()
-    def run(self, batch: list[list[int]], output: int) -> tuple[float, float]:
-        ids = torch.tensor(batch)
-        mask = torch.ones_like(ids)
-        began = time.perf_counter()
-        self.model.generate(ids, attention_mask=mask, max_new_tokens=1, do_sample=False, pad_token_id=0)
-        prefilled = time.perf_counter()
-        self.model.generate(
-            ids, attention_mask=mask, max_new_tokens=output, min_new_tokens=output, do_sample=False, pad_token_id=0
-        )
-        whole = time.perf_counter() - prefilled
-        return prefilled - began, whole - (prefilled - began)
+def limit(row: Row, shape: Shape, best: Limits, cell: grid.Cell, options: argparse.Namespace, bits: float) -> float:
+    """Tokens a second that the machine allows in this cell, with weights of so many bits."""
+    weights = shape.weight_bytes(bits)
+    if row.what["phase"] == "prefill":
+        tokens = cell.batch * cell.context
+        return tokens / best.seconds(weights, shape.operations(tokens, cell.context / 2))
+    context = cell.context + options.output / 2
+    read = weights + shape.cache_bytes(cell.batch * context, BITS[options.dtype])
+    return cell.batch / best.seconds(read, shape.operations(cell.batch, context))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 32])
-    parser.add_argument("--prompt", type=int, default=128)
-    parser.add_argument("--output", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", metavar="FILE")
+    """Measure, print, write."""
+    parser = arguments(__doc__, rounds=3)
+    grid.add_options(parser)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu", choices=["cpu", "cuda"])
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    rows = []
-    with tempfile.TemporaryDirectory() as scratch:
-        path = checkpoint(Path(scratch))
-        ours, peer = Ours(path), Transformers(path)
-        for batch in options.batches:
-            timings: dict[str, list[tuple[float, float]]] = {"ours": [], "peer": []}
-            ours.run(prompts(batch, options.prompt, 99), 4)
-            for turn in range(options.rounds):
-                ids = prompts(batch, options.prompt, turn)
-                timings["ours"].append(ours.run(ids, options.output))
-                timings["peer"].append(peer.run(ids, options.output))
-            for column, (what, tokens) in enumerate(
-                (("prefill", batch * options.prompt), ("decode", batch * (options.output - 1)))
-            ):
-                rate = {who: tokens / statistics.median(run[column] for run in runs) for who, runs in timings.items()}
-                rows.append(
-                    {
-                        "what": what,
-                        "batch": batch,
-                        "ours (tok/s)": rate["ours"],
-                        "transformers (tok/s)": rate["peer"],
-                        "ratio": rate["ours"] / rate["peer"],
-                    }
-                )
-                print(rows[-1], flush=True)
-    print(table(rows))
-    write(options.json, "engine", {"machine": machine(), "options": vars(options), "rows": rows})
+    shape, table = SHAPES[options.shape], grid.cells(options)
+    best = limits.measure(getattr(torch, options.dtype), options.device, options.threads)
+    capacity = {"quire": table[-1].tokens, "transformers": options.capacity}
+    programs = {
+        name: program(f"{name}_driver", shape, options, tokens, device=options.device)
+        for name, tokens in capacity.items()
+    }
+    running = grid.started(programs)
+    try:
+        ready = grid.startups(running, shape)
+        found = grid.speeds(running, shape, table, options)
+    finally:
+        grid.close(running)
+    rows = [Row({"phase": "exec to first token"}, "s", ready.pop("quire"), ready, goal=GOAL)]
+    for cell in table:
+        what = {"batch": cell.batch, "context": cell.context}
+        for row in grid.rows(found[cell], "quire", ["transformers"], what).values():
+            allowed = limit(row, shape, best, cell, options, BITS[options.dtype])
+            rows.append(replace(row, limit=allowed))
+    card = torch.cuda.get_device_name() if options.device == "cuda" else None
+    finish("engine", options, rows, card=card, limits=vars(best))
 
 
 if __name__ == "__main__":

