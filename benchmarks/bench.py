@@ -41,6 +41,8 @@ class Row:
     goal: float | None = None
     """What the project asks of itself."""
     notes: Mapping[str, str] = field(default_factory=dict)
+    work: tuple[float, float] | None = None
+    """Bytes that must be read or written and operations that must be done: for one token of a rate, else for all."""
 
     @property
     def ratio(self) -> float | None:

@@ -77,12 +77,12 @@ def compared(
     rows = []
     for weights, ours in OURS.items():
         peers = [name for name, each in CONTENDERS.items() if each.weights == weights and name != ours]
-        if ours not in found:
+        if not found.keys() & {ours, *peers}:
             continue
         what = {"weights": weights, "batch": cell.batch, "context": cell.context}
-        for row in grid.rows(found, ours, peers, what).values():
-            allowed = engine.limit(row, shape, best, cell, options, BITS[weights])
-            rows.append(replace(row, limit=allowed, goal=goal(row, ours, cell, found)))
+        for row in grid.rows(found, ours, peers, what):
+            told = engine.limited(row, shape, best, cell, options, BITS[weights])
+            rows.append(replace(told, goal=goal(row, ours, cell, found)))
     return rows
 
 

@@ -46,15 +46,17 @@ def program(driver: str, shape: Shape, options: argparse.Namespace, capacity: in
     return Program(driver, python, checkpoint(shape, options.cache), asked | more, environment)
 
 
-def limit(row: Row, shape: Shape, best: Limits, cell: grid.Cell, options: argparse.Namespace, bits: float) -> float:
-    """Tokens a second that the machine allows in this cell, with weights of so many bits."""
+def limited(row: Row, shape: Shape, best: Limits, cell: grid.Cell, options: argparse.Namespace, bits: float) -> Row:
+    """The row with what the machine allows, the weights having so many bits."""
     weights = shape.weight_bytes(bits)
     if row.what["phase"] == "prefill":
         tokens = cell.batch * cell.context
-        return tokens / best.seconds(weights, shape.operations(tokens, cell.context / 2))
-    context = cell.context + options.output / 2
-    read = weights + shape.cache_bytes(cell.batch * context, BITS[options.dtype])
-    return cell.batch / best.seconds(read, shape.operations(cell.batch, context))
+        work = weights / tokens, shape.operations(1, cell.context / 2)
+    else:
+        context = cell.context + options.output / 2
+        read = weights / cell.batch + shape.cache_bytes(context, BITS[options.dtype])
+        work = read, shape.operations(1, context)
+    return replace(row, work=work, limit=1 / best.seconds(*work))
 
 
 def main() -> None:
@@ -79,9 +81,8 @@ def main() -> None:
     rows = [Row({"phase": "exec to first token"}, "s", ready.pop("quire"), ready, goal=GOAL)]
     for cell in table:
         what = {"batch": cell.batch, "context": cell.context}
-        for row in grid.rows(found[cell], "quire", ["transformers"], what).values():
-            allowed = limit(row, shape, best, cell, options, BITS[options.dtype])
-            rows.append(replace(row, limit=allowed))
+        both = grid.rows(found[cell], "quire", ["transformers"], what)
+        rows += [limited(row, shape, best, cell, options, BITS[options.dtype]) for row in both]
     card = torch.cuda.get_device_name() if options.device == "cuda" else None
     finish("engine", options, rows, card=card, limits=vars(best))
 

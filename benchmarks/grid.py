@@ -97,15 +97,15 @@ def close(running: dict[str, Running]) -> None:
         each.side.close()
 
 
-def rows(found: Mapping[str, Speed], ours: str, peers: list[str], what: Mapping[str, str | int]) -> dict[str, Row]:
+def rows(found: Mapping[str, Speed], ours: str, peers: list[str], what: Mapping[str, str | int]) -> list[Row]:
     """Prefill and decode of one cell: ours against such peers as were measured."""
 
     def row(phase: str) -> Row:
         rate = {name: getattr(speed, phase) for name, speed in found.items()}
         theirs = {name: rate[name] for name in peers if name in rate}
-        return Row({"phase": phase, **what}, "tok/s", ours=rate[ours], peers=theirs)
+        return Row({"phase": phase, **what}, "tok/s", ours=rate.get(ours), peers=theirs)
 
-    return {phase: row(phase) for phase in ("prefill", "decode")}
+    return [row("prefill"), row("decode")]
 
 
 def _cell(running: dict[str, Running], shape: Shape, cell: Cell, options: argparse.Namespace) -> dict[str, Speed]:

@@ -107,9 +107,15 @@ class Bench:
     def row(self, op: str, shape: str, ours: Run, peers: Mapping[str, Run], moved: float, operations: float = 0) -> Row:
         """Time one case. `moved` counts numbers, not bytes."""
         taken = times({"ours": ours, **peers}, self.device, self.seconds)
-        limit = self.best.seconds(moved * self.dtype.itemsize, operations)
-        theirs = {name: taken[name] * 1e6 for name in peers}
-        return Row({"op": op, "shape": shape}, "us", taken["ours"] * 1e6, theirs, limit * 1e6)
+        work = moved * self.dtype.itemsize, operations
+        return Row(
+            {"op": op, "shape": shape},
+            "us",
+            taken["ours"] * 1e6,
+            {name: taken[name] * 1e6 for name in peers},
+            limit=self.best.seconds(*work) * 1e6,
+            work=work,
+        )
 
 
 def times(runs: Mapping[str, Run], device: str, seconds: float) -> dict[str, float]:

@@ -25,6 +25,7 @@ PAGE = DOCS / "benchmarks.md"
 ORDER = ("compare", "engine", "serve", "startup", "protocol", "kernels", "sampling", "beams", "soak", "limits")
 """Benchmarks as a reader meets them; kernels-bfloat16 and its like stand with kernels."""
 PICTURED = ("compare", "engine", "serve", "kernels")
+SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
 COLOURS = ("#1b6ca8", "#d08c2e", "#5b9a68", "#a5526b", "#7a6bb0", "#6b7780")
 
 HEAD = """\
@@ -50,6 +51,8 @@ class Result:
     date: str
     options: dict[str, Any]
     rows: list[Row]
+    limits: dict[str, float] | None = None
+    """Bytes read and operations done a second at best, where they were measured."""
 
     @property
     def script(self) -> str:
@@ -66,7 +69,7 @@ class Result:
     @property
     def digest(self) -> str:
         """Of the figures."""
-        figures = json.dumps([row.cells() for row in self.rows], sort_keys=True)
+        figures = json.dumps([self.limits, *map(vars, self.rows)], sort_keys=True)
         return hashlib.sha256(figures.encode()).hexdigest()
 
 
@@ -75,7 +78,7 @@ def results(folder: Path = RESULTS) -> list[Result]:
     latest = {}
     for path in sorted(folder.glob("*.json")):  # names begin with the date
         content = read(path)
-        result = Result(**{name: content[name] for name in Result.__dataclass_fields__})
+        result = Result(**{name: content.get(name) for name in Result.__dataclass_fields__})
         latest[result.machine["name"], result.benchmark] = result
     return sorted(latest.values(), key=lambda each: (each.machine["name"], ORDER.index(each.script), each.benchmark))
 
@@ -129,17 +132,20 @@ def stale(found: list[Result]) -> list[str]:
 
 
 def draw(result: Result, path: Path) -> None:
-    """Bars of ours and the peers' in each row, the limit as a line across, one panel for each unit and phase."""
+    """Bars of ours and the peers' in each row, with the limit; below, all of ours under the machine's roof."""
     import matplotlib as mpl
 
     mpl.use("svg")
     mpl.rcParams.update({"svg.hashsalt": "quire", "svg.fonttype": "none", "font.size": 8})
     from matplotlib import pyplot
 
-    panels = split(result.rows)
-    figure, axes = pyplot.subplots(len(panels), 1, figsize=(9, 2.6 * len(panels)), squeeze=False)
-    for (title, rows), (axis,) in zip(panels.items(), axes, strict=True):
+    panels, points = split(result.rows), [row for row in result.rows if row.work and row.ours and row.work[1]]
+    count = len(panels) + bool(points)
+    figure, axes = pyplot.subplots(count, 1, figsize=(9, 2.6 * count), squeeze=False)
+    for (title, rows), (axis,) in zip(panels.items(), axes, strict=False):
         panel(axis, title, rows)
+    if points and result.limits:
+        roofline(axes[-1][0], points, result.limits)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, metadata={"Date": None, "Description": result.digest})
@@ -168,11 +174,44 @@ def panel(axis: Any, title: str, rows: list[Row]) -> None:
         if row.limit:
             axis.hlines(row.limit, place - 0.45, place + 0.45, color="black", label=None if place else "limit")
     axis.set_xticks(range(len(rows)), [label(row) for row in rows], fontsize=7)
-    axis.set_title(title, fontsize=9)
+    axis.set_title(title, fontsize=9, loc="left")
     if title.endswith("us"):
         axis.set_yscale("log")
-    axis.legend(fontsize=7, ncols=len(sides) + 1, frameon=False)
+    axis.legend(fontsize=7, ncols=len(sides) + 1, frameon=False, loc="lower right", bbox_to_anchor=(1, 0.98))
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def roofline(axis: Any, rows: list[Row], limits: dict[str, float]) -> None:
+    """Operations a second over operations per byte (Williams et al. 2009): ours, and the best peer of each row."""
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(next(iter(row.what.values())), []).append(row)
+    for number, (name, several) in enumerate(groups.items()):
+        colour = COLOURS[number % len(COLOURS)]
+        places = [intensity(row) for row in several]
+        axis.plot(places, [attained(row, row.ours) for row in several], "o", color=colour, label=f"{name}, ours")
+        peers = [(intensity(row), attained(row, row.ours / row.ratio)) for row in several if row.ratio]
+        if peers:
+            axis.plot(*zip(*peers, strict=True), "o", color=colour, fillstyle="none", label=f"{name}, best peer")
+    ends = sorted((min(map(intensity, rows)) / 2, limits["products"] / limits["read"], max(map(intensity, rows)) * 2))
+    axis.plot(ends, [min(end * limits["read"], limits["products"]) for end in ends], color="black", label="limit")
+    axis.set(xscale="log", yscale="log", xlabel="operations per byte")
+    axis.set_title("operations a second", fontsize=9, loc="left")
+    axis.legend(fontsize=7, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def intensity(row: Row) -> float:
+    """Operations per byte."""
+    assert row.work is not None
+    return row.work[1] / row.work[0]
+
+
+def attained(row: Row, figure: float | None) -> float:
+    """Operations a second, of a figure in the row's unit."""
+    assert row.work is not None
+    assert figure
+    return row.work[1] * figure if row.unit == "tok/s" else row.work[1] / (figure * SECONDS[row.unit])
 
 
 def label(row: Row) -> str:
