@@ -103,6 +103,9 @@ class ScriptedRunner:
     def warm_up(self) -> None:
         pass
 
+    def improve(self) -> bool:
+        return False
+
     def close(self) -> None:
         self.is_closed = True
 

@@ -146,6 +146,8 @@ class Decisions(BaseModel):
     """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
+    captures_graphs: bool = False
+    """Whether steps are captured as CUDA graphs, in idle moments."""
     async_scheduling: bool = False
     """Whether steps are launched before the tokens of the ones before them are read."""
     fusion: tuple[Fused, ...] = ()

@@ -143,6 +143,10 @@ class Engine:
         """Whether step() would compute anything."""
         return self.scheduler.has_work
 
+    def improve(self) -> bool:
+        """Use an idle moment to become faster, a second at most; False when there is nothing to do."""
+        return self.runner.improve()
+
     def stats(self) -> Stats:
         """How the engine stands."""
         return self.scheduler.stats()

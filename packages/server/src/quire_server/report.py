@@ -53,10 +53,20 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
         "batch",
         f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step; {order}",
     )
+    if decisions.captures_graphs or decisions.async_scheduling:
+        yield "steps", ", ".join(steps(decisions))
     if decisions.fusion:
         yield "fusion", "; ".join(map(fused, decisions.fusion))
     for note in decisions.notes:
         yield "note", note
+
+
+def steps(decisions: Decisions) -> Iterator[str]:
+    """How steps are run where that is not one after the other as they come."""
+    if decisions.captures_graphs:
+        yield "captured as CUDA graphs in idle moments"
+    if decisions.async_scheduling:
+        yield "launched before the tokens of the one before are read"
 
 
 def fused(kind: Fused) -> str:

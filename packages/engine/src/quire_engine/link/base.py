@@ -41,8 +41,13 @@ class LinkStarter(Protocol):
 
 
 def serve(engine: Engine, inbox: SimpleQueue[Command], report: Callable[[Report], None]) -> None:
-    """Run an engine until it is told to stop: hear the commands, compute a step, report it."""
+    """Run an engine until it is told to stop: hear the commands, compute a step, report it.
+
+    As long as there is nothing to hear and nothing to compute, it may become faster.
+    """
     while True:
+        while not engine.has_work and inbox.empty() and engine.improve():
+            pass
         for command in hear(inbox, wait=not engine.has_work):
             match command:
                 case Add(submission):

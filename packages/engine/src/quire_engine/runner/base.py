@@ -26,6 +26,10 @@ class Runner(Protocol):
         """Do the slow things of a first pass before the first request comes."""
         ...
 
+    def improve(self) -> bool:
+        """Use an idle moment to become faster, a second at most; False when there is nothing to do."""
+        ...
+
     def close(self) -> None:
         """Let go of model and cache."""
         ...

@@ -139,7 +139,7 @@ class EagerRunner:
 
     def compute(self, packed: PackedBatch) -> tuple[Tensor, list[PromptScores]]:
         """The logits [R, V] to sample from, and the scores of prompt rows that are asked for."""
-        quire = self.plan(packed.layout)
+        quire = self._plan(packed.layout)
         parts = list(self._prompt_parts(packed))
         if not parts:
             return self._forward.logits(packed.ids, packed.positions, packed.sampled_rows, quire, packed.given), []
@@ -149,8 +149,11 @@ class EagerRunner:
         logits = next(several)
         return logits, [part.score(own, self._logprobs_mode) for part, own in zip(parts, several, strict=True)]
 
-    def plan(self, layout: Layout) -> Pass:
-        """What attention needs for a pass of this layout."""
+    def logits(self, ids: Tensor, positions: Tensor, rows: Tensor, layout: Layout) -> Tensor:
+        """[R, V]: the logits of rows [R] of a pass with ids and positions [T], and nothing else."""
+        return self._forward.logits(ids, positions, rows, self._plan(layout))
+
+    def _plan(self, layout: Layout) -> Pass:
         return Pass(self._cache, layout.slots, self._attention.plan(layout))
 
     def finish(self, packed: PackedBatch, logits: Tensor, prompt: list[PromptScores]) -> EagerPending:
@@ -185,6 +188,10 @@ class EagerRunner:
     def warm_up(self) -> None:
         """One small pass with a draw and scores, so that the first request does not pay for first-time work."""
         self.run(made_up(sequences=1, tokens=4, block_size=self._packer.block_size)).wait()
+
+    def improve(self) -> bool:
+        """There is nothing to do."""
+        return False
 
     def close(self) -> None:
         """Nothing to stop; memory goes with the runner."""

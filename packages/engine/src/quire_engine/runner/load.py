@@ -22,6 +22,7 @@ from quire_engine.model.proof import prove
 from quire_engine.model.spec import ModelSpec, read_spec
 from quire_engine.runner.base import Runner
 from quire_engine.runner.eager import EagerRunner
+from quire_engine.runner.graphs import LARGEST, Capture, CudaCapture, GraphRunner, StaticInputs, padded_sizes
 from quire_engine.runner.pack import Packer
 from quire_engine.runner.rehearsal import made_up
 from quire_engine.sampling.sampler import Sampler
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 REHEARSAL_BLOCK = 16
+GRAPHS_BYTES = 256 << 20
+"""Kept free for what graphs hold besides a pass's activations."""
 
 
 def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisions]:
@@ -67,7 +70,20 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
         seats=decisions.max_num_seqs,
         max_model_len=decisions.max_model_len,
     )
-    return runner, decisions
+    return (graphed(runner, decisions, CudaCapture(device), device) if decisions.captures_graphs else runner), decisions
+
+
+def graphed(eager: EagerRunner, decisions: Decisions, capture: Capture, device: torch.device) -> GraphRunner:
+    """A runner that replays what `eager` computes."""
+    sizes = padded_sizes(min(decisions.max_num_batched_tokens, LARGEST))
+    inputs = StaticInputs(
+        rows=sizes[-1],
+        spans=decisions.max_num_seqs,
+        max_model_len=decisions.max_model_len,
+        block_size=decisions.block_size,
+        device=device,
+    )
+    return GraphRunner(eager, inputs, capture, sizes=sizes, vocab_size=decisions.vocab_size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +128,8 @@ class Assembly:
         runner.run(made_up(sequences=sequences, tokens=tokens, block_size=REHEARSAL_BLOCK)).wait()
         peak = torch.cuda.max_memory_allocated(self.device) - before
         del runner  # and its cache, which must not count as taken
-        return measure_cuda(self.device, peak)
+        graphs = 0 if config.enforce_eager else GRAPHS_BYTES + peak * min(LARGEST, tokens) // tokens
+        return measure_cuda(self.device, peak + graphs)
 
 
 def fusion_passes(config: EngineConfig, device: torch.device) -> tuple[FusionPass, ...]:
