@@ -19,7 +19,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from quire_kernels.experts import Tiling as Routing
+from quire_kernels.experts import _gate, _give
 from quire_kernels.paged_attention import Tiling, _attention, _attention_split
+from quire_kernels.rms_norm import _norm
+from quire_kernels.rotary import _rotate
 
 SM_90 = GPUTarget("cuda", 90, 32)
 INSTRUCTIONS = ("mma.sync", "wgmma.mma_async", "cp.async")
@@ -51,7 +55,7 @@ class Source:
                 if types.get(name, "").startswith("*") or name in self.even
             },
         )
-        code = triton.compile(source, target=SM_90, options=self.options or {})
+        code = triton.compile(source, target=SM_90, options=(self.options or {}) | {"enable_fp_fusion": True})
         found: dict[str, Any] = {name: name in code.asm["ptx"] for name in INSTRUCTIONS}
         return found | {"shared": code.metadata.shared} | usage(code.asm["cubin"])
 
@@ -93,8 +97,35 @@ def paged(
     types |= dict.fromkeys(("scale", "softcap", "value_scale"), "fp32")
     kernel = _attention_split if split else _attention
     even = tuple(name for name in kernel.arg_names if name[:2] in ("q_", "k_", "v_", "o_"))
-    options = {"num_warps": tiling.warps, "num_stages": tiling.stages, "enable_fp_fusion": True}
+    options = {"num_warps": tiling.warps, "num_stages": tiling.stages}
     return Source(kernel, types, constants, even, options)
+
+
+def routed(kernel: Any, pairs: int, **changes: Any) -> Source:
+    """One of the products of experts, for a model of 128 experts of 768 and `pairs` of a token and an expert."""
+    tiling = Routing.of(torch.bfloat16, pairs, 128, invariant=False)
+    constants = {"EXPERTS": 128, "EXPERTS_PAD": 128, "SIZE": 2048, "INNER": 768, "PRECISION": "tf32"}
+    constants |= {"ROWS": tiling.rows, "COLUMNS": tiling.columns, "DEPTH": tiling.depth} | changes
+    types = dict.fromkeys(("x", "gate_up", "down", "inner", "shares"), "*bf16")
+    types |= {"order": "*i64", "bounds": "*i32", "weights": "*fp32"}
+    options = {"num_warps": tiling.warps, "num_stages": tiling.stages}
+    return Source(kernel, types, constants, ("x_row", "w_expert", "w_row"), options)
+
+
+def normed(size: int, add: bool) -> Source:
+    """A norm over rows of `size`."""
+    types = dict.fromkeys(("x", "residual", "weight", "out"), "*bf16") | {"eps": "fp32", "offset": "fp32"}
+    warps = min(16, max(1, size // 1024))
+    return Source(_norm, types, {"SIZE": size, "PAD": size, "ADD": add}, ("x_row", "r_row"), {"num_warps": warps})
+
+
+def turned(norm: bool) -> Source:
+    """Rotation of 32 and 8 heads of 128."""
+    types = dict.fromkeys(("q", "k", "q_weight", "k_weight"), "*bf16")
+    types |= {"cos": "*fp32", "sin": "*fp32", "eps": "fp32", "offset": "fp32"}
+    constants = {"Q_HEADS": 32, "K_HEADS": 8, "D": 128, "HALF": 64, "HALF_PAD": 64, "REST_PAD": 1, "PART": 16}
+    even = ("q_token", "q_head", "k_token", "k_head", "c_token", "s_token")
+    return Source(_rotate, types, constants | {"Q_NORM": norm, "K_NORM": norm}, even, {"num_warps": 4})
 
 
 CASES: dict[str, Callable[[], Source]] = {
@@ -112,6 +143,14 @@ CASES: dict[str, Callable[[], Source]] = {
     "invariant, 256": lambda: paged(1, size=256, invariant=True),
     "decode, split, 64": lambda: paged(1, split=True, size=64, group=8),
     "prefill, float32": lambda: paged(512, dtype=torch.float32, cache="fp32"),
+    "experts, gate, decode": lambda: routed(_gate, 256, ACTIVATION="silu"),
+    "experts, gate, prefill": lambda: routed(_gate, 65536, ACTIVATION="silu"),
+    "experts, give, decode": lambda: routed(_give, 256),
+    "experts, give, prefill": lambda: routed(_give, 65536),
+    "norm of 4096": lambda: normed(4096, add=True),
+    "norm of 16384": lambda: normed(16384, add=True),
+    "rotary": lambda: turned(norm=False),
+    "rotary with norms": lambda: turned(norm=True),
     "decode, split, float32": lambda: paged(1, split=True, dtype=torch.float32, cache="fp32"),
 }
 

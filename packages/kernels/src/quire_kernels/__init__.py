@@ -3,6 +3,7 @@
 from quire_kernels.__about__ import __version__
 from quire_kernels._checks import DeviceError, DtypeError, KernelError, ShapeError
 from quire_kernels._select import BodyError
+from quire_kernels.experts import experts
 from quire_kernels.gated import gated
 from quire_kernels.linear import PackedLinear, linear, pack_linear
 from quire_kernels.paged_attention import paged_attention
@@ -19,6 +20,7 @@ __all__ = [
     "ShapeError",
     "__version__",
     "add_rms_norm",
+    "experts",
     "gated",
     "linear",
     "pack_linear",

@@ -91,8 +91,9 @@ def by_triton(gate_up: Tensor, activation: str) -> Tensor:
     part = min(1024, triton.next_power_of_2(max(size, 1)))  # eight elements a thread: a load of 16 bytes in 16 bits
     if rows and size:
         _gate[(rows, triton.cdiv(size, part))](
-            gate_up, out, gate_up.stride(0), SIZE=size, PART=part, ACTIVATION=activation, num_warps=4
-        )
+            gate_up, out, gate_up.stride(0), SIZE=size, PART=part, ACTIVATION=activation,
+            num_warps=4, enable_fp_fusion=True,
+        )  # fmt: skip
     return out
 
 

@@ -10,11 +10,13 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from quire_kernels._checks import FLOAT8, FLOATS, Checks, ShapeError, require_float8
-from quire_kernels._select import HAS_TRITON, INTERPRETED, define
+from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
     import triton
     import triton.language as tl
+
+    from quire_kernels._tiles import dot
 
 
 def paged_attention(
@@ -268,15 +270,8 @@ def _explicit(rows: Tensor, k: Tensor, v: Tensor, seen: Tensor | None, softcap: 
 
 
 if HAS_TRITON:
-    _INTERPRETED = tl.constexpr(INTERPRETED)
     _LOG2E = tl.constexpr(1.4426950408889634)
     _TURNS = tl.constexpr(4)  # of the walk in the shortest segment that is worth a program of its own
-
-    @triton.jit
-    def _dot(a, b, acc, PRECISION: tl.constexpr):
-        if _INTERPRETED:  # its product would multiply the bit patterns of bfloat16
-            a, b = a.to(tl.float32), b.to(tl.float32)
-        return tl.dot(a, b, acc, input_precision=PRECISION)
 
     @triton.jit
     def _within(at, SIZE: tl.constexpr, PAD: tl.constexpr):
@@ -335,7 +330,7 @@ if HAS_TRITON:
             k = tl.load(k_at, mask=inside[None, :] & _within(d, D, D_PAD)[:, None], other=0.0)  # [D_PAD, KEYS]
             v = tl.load(v_at, mask=inside[:, None] & _within(dv, DV, DV_PAD)[None, :], other=0.0)  # [KEYS, DV_PAD]
 
-            scores = _dot(queries, k.to(queries.dtype), None, PRECISION)  # [ROWS, KEYS]
+            scores = dot(queries, k.to(queries.dtype), None, PRECISION)  # [ROWS, KEYS]
             factor = scale * _LOG2E
             if SOFTCAP:
                 scores = softcap * (2 * tl.sigmoid(2 * scale / softcap * scores) - 1)  # softcap * tanh(… / softcap)
@@ -351,7 +346,7 @@ if HAS_TRITON:
             weights = tl.exp2(tl.fma(scores, tl.zeros_like(scores) + factor, tl.zeros_like(scores) - base[:, None]))
             fade = tl.exp2(peak - base)
             total = tl.fma(total, fade, tl.sum(weights, 1))
-            acc = _dot(weights.to(queries.dtype), v.to(queries.dtype), acc * fade[:, None], PRECISION)
+            acc = dot(weights.to(queries.dtype), v.to(queries.dtype), acc * fade[:, None], PRECISION)
             peak = new_peak
         return acc, peak, total
 
@@ -750,7 +745,7 @@ def by_triton(
     )
     _combine[(tokens, kv_heads)](
         starts, lengths, sinks, out, sums, marks, spans, cut.budget, value_scale, *out.stride()[:2],
-        **shape, AHEAD=4, num_warps=4,
+        **shape, AHEAD=4, num_warps=4, enable_fp_fusion=True,
     )  # fmt: skip
     return out
 

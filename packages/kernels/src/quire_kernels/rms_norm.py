@@ -110,6 +110,7 @@ def _launch(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offs
             x, residual, weight, out, eps, offset, x.stride(0), 0 if residual is None else residual.stride(0),
             SIZE=size, PAD=pad, ADD=residual is not None,
             num_warps=min(16, max(1, pad // 1024)),  # 32 elements a thread: four loads of 16 bytes in 16 bits
+            enable_fp_fusion=True,
         )  # fmt: skip
     return out
 

@@ -191,7 +191,8 @@ def by_triton(
             *q.stride()[:2], *k.stride()[:2], cos.stride(0), sin.stride(0),
             Q_HEADS=q_heads, K_HEADS=k_heads, D=size, HALF=half, HALF_PAD=half_pad,
             REST_PAD=triton.next_power_of_2(max(1, size - 2 * half)), PART=part,
-            Q_NORM=q_weight is not None, K_NORM=k_weight is not None, num_warps=4,
+            Q_NORM=q_weight is not None, K_NORM=k_weight is not None,
+            num_warps=4, enable_fp_fusion=True,
         )  # fmt: skip
 
 
