@@ -77,14 +77,16 @@ class Side:
         self._words = LastWords(self.process.stderr)
         Thread(target=self._read, daemon=True).start()
         try:
-            told = self._answer(START)
+            told, preparing = self._answer(START), 0.0
+            if "preparing" in told:
+                preparing, told = told["preparing"], self._answer(START)
             if "refused" in told:
                 raise Unavailable(told["refused"])
         except BaseException:
             self.close()
             raise
-        self.ready = time.perf_counter() - began
-        """Seconds from exec until it could be asked."""
+        self.ready = time.perf_counter() - began - preparing
+        """Seconds from exec until it could be asked, without those in which files were made that are made once."""
 
     def ask(self, **asked: Any) -> dict[str, Any]:
         """Its answer to one question. Unavailable if it ends instead."""

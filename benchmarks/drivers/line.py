@@ -22,16 +22,24 @@ class Refused(Exception):
     """This side cannot be measured here; the text says why."""
 
 
-def answer(load: Callable[[str, Asked], Answer]) -> None:
-    """Load a model as the command line says, then answer each line until there are no more."""
+def answer(load: Callable[[str, Asked], Answer], prepare: Callable[[str, Asked], object] | None = None) -> None:
+    """Load a model as the command line says, then answer each line until there are no more.
+
+    `prepare` makes files that are made once, which is no part of a start.
+    """
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # whatever the libraries print goes elsewhere
 
     def tell(content: Asked) -> None:
         print(json.dumps(content), file=out, flush=True)
 
+    model, options = sys.argv[1], json.loads(sys.argv[2])
     try:
-        run = load(sys.argv[1], json.loads(sys.argv[2]))
+        if prepare is not None:
+            began = clock()
+            prepare(model, options)
+            tell({"preparing": clock() - began})
+        run = load(model, options)
     except (Refused, ImportError) as error:
         return tell({"refused": str(error)})
     tell({"ready": True})

@@ -21,7 +21,7 @@ def load(model: str, options: Asked) -> Answer:
     import llama_cpp as llama
 
     llama.llama_backend_init()
-    gguf_file = converted(Path(model), options)
+    gguf_file = converted(model, options)
     weights = llama.llama_model_load_from_file(str(gguf_file).encode(), llama.llama_model_default_params())
     batch = llama.llama_batch_init(ROOM, 0, 1)
 
@@ -75,20 +75,21 @@ def _all(prompts: list[list[int]]) -> Iterator[tuple[int, int, int, bool]]:
             yield token, position, row, position == len(ids) - 1
 
 
-def converted(model: Path, options: Asked) -> Path:
+def converted(model: str, options: Asked) -> Path:
     """A gguf file of a Qwen3 checkpoint, without vocabulary; made once."""
     import gguf
 
+    folder = Path(model)
     kind = {8: gguf.GGMLQuantizationType.Q8_0, 4: gguf.GGMLQuantizationType.Q4_0}[options["bits"]]
-    path = Path(options["cache"]) / "gguf" / f"{model.name}-{kind.name.lower()}.gguf"
+    path = Path(options["cache"]) / "gguf" / f"{folder.name}-{kind.name.lower()}.gguf"
     if path.exists():
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    config = json.loads((model / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
     writer = gguf.GGUFWriter(path.with_suffix(".part"), "qwen3")
     _describe(writer, config)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, config["num_hidden_layers"])
-    for name, value in tensors(model / "model.safetensors"):
+    for name, value in tensors(folder / "model.safetensors"):
         kept = gguf.GGMLQuantizationType.F32 if value.ndim == 1 else kind
         data = gguf.quants.quantize(value, kept)
         writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), data, raw_dtype=kept)
@@ -127,4 +128,4 @@ def tensors(path: Path) -> Iterator[tuple[str, np.ndarray]]:
 
 
 if __name__ == "__main__":
-    answer(load)
+    answer(load, converted)

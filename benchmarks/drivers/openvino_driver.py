@@ -64,4 +64,4 @@ def exported(model: str, options: Asked) -> Path:
 
 
 if __name__ == "__main__":
-    answer(load)
+    answer(load, exported)
