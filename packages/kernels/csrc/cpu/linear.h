@@ -68,11 +68,13 @@ static inline int64_t power_of_two_up_to(int64_t n, int64_t most) { return n >= 
 // Rows against a panel, along one chunk of K.
 template <class Kind>
 static void multiply_chunk(Tile whole, int64_t rows, int64_t blocks, const Next& next) {
+  const bool few = rows <= Kind::FEW;
+  const int64_t most = few ? PANEL : Kind::BLOCKS;
   const int64_t row_tiles = (rows + Kind::ROWS - 1) / Kind::ROWS;
-  const int64_t passes = row_tiles * ((blocks + Kind::BLOCKS - 1) / Kind::BLOCKS);
+  const int64_t passes = row_tiles * ((blocks + most - 1) / most);
   int64_t pass = 0;
   for (int64_t block = 0; block < blocks;) {
-    const int64_t width = power_of_two_up_to(blocks - block, Kind::BLOCKS);
+    const int64_t width = power_of_two_up_to(blocks - block, most);
     for (int64_t i = 0; i < row_tiles; ++i, ++pass) {
       // Even parts: five rows are 3 and 2 where six are too many, not 4 and 1.
       const int64_t begin = rows * i / row_tiles, end = rows * (i + 1) / row_tiles;
@@ -81,6 +83,12 @@ static void multiply_chunk(Tile whole, int64_t rows, int64_t blocks, const Next&
       tile.x = static_cast<const typename Kind::X*>(whole.x) + begin * whole.x_stride;
       tile.weight += block * whole.block_bytes;
       tile.ahead = next.part(pass, passes);
+      if constexpr (Kind::FEW > 0) {
+        if (few) {
+          tile_up_to<Kind, Kind::FEW, PANEL>(tile, end - begin, width);
+          continue;
+        }
+      }
       tile_up_to<Kind, Kind::ROWS, Kind::BLOCKS>(tile, end - begin, width);
     }
     block += width;

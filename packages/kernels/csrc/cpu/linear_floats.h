@@ -27,7 +27,7 @@ static inline void end_sums(const vf (&sums)[M][V], const Tile& tile) {
 template <class T>
 struct Plain {
   using X = float;
-  static constexpr int ROWS = P == 1 ? 6 : 4, BLOCKS = P == 1 ? 4 : 1;
+  static constexpr int ROWS = P == 1 ? 6 : 4, BLOCKS = P == 1 ? 4 : 1, FEW = 0;
 
   static int64_t length(const QuireLinear& op) { return op.k; }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 16 * sizeof(T); }
@@ -75,7 +75,7 @@ struct Bf16 {
   }
 
 #if defined(__AVX512BF16__)
-  static constexpr int ROWS = 6, BLOCKS = 4;
+  static constexpr int ROWS = 6, BLOCKS = 4, FEW = 0;
 
   template <int M, int B>
   static void tile(const Tile& tile) {
@@ -84,6 +84,7 @@ struct Bf16 {
     const X* x = static_cast<const X*>(tile.x);
     for (int64_t k = 0; k < tile.k; k += 2) {
       tile.ahead.fetch(k * 32);
+      if (M > 3) tile.fetch_near<B>(k * 32);
       __m512bh weights[B];
 #pragma GCC unroll 16
       for (int b = 0; b < B; ++b) weights[b] = (__m512bh)_mm512_load_si512(tile.weight + b * tile.block_bytes + k * 32);
@@ -97,7 +98,7 @@ struct Bf16 {
     end_sums(sums, tile);
   }
 #else
-  static constexpr int ROWS = 4, BLOCKS = P == 1 ? 4 : 1;
+  static constexpr int ROWS = 4, BLOCKS = P == 1 ? 4 : 1, FEW = 0;
 
   // A bf16 is the upper half of a float, so the second of a pair needs no more than the first one gone.
 #if defined(__AVX512F__)

@@ -19,7 +19,8 @@ static inline vi no_integers() { return _mm512_setzero_si512(); }
 static inline vi integers(int32_t x) { return _mm512_set1_epi32(x); }
 static inline vi add_pairs(vi sum, vi a, vi b) {
 #if defined(__AVX512VNNI__)
-  return _mm512_dpwssd_epi32(sum, a, b);
+  __asm__("vpdpwssd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));  // GCC 12 copies the sum around the intrinsic
+  return sum;
 #else
   return _mm512_add_epi32(sum, _mm512_madd_epi16(a, b));
 #endif
@@ -126,7 +127,7 @@ static Prepared rounded(const Share& share, const QuireLinear& op, int64_t heade
 // a chunk.
 struct Int8 {
   using X = int16_t;
-  static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1;
+  static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1, FEW = P == 1 ? 2 : 0;
 
   static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 16; }
@@ -144,24 +145,29 @@ struct Int8 {
     const X* x = static_cast<const X*>(tile.x);
     for (int64_t k = 0; k < tile.k; k += 4) {
       tile.ahead.fetch(k * 16);
-      vi rows[M];
+      if (M > FEW) tile.fetch_near<B>(k * 16);
+      vi weights[V];
 #pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) rows[m] = four_of(x + m * tile.x_stride + k);
+      for (int v = 0; v < V; ++v)
+        weights[v] = words(tile.weight + v / PARTS * tile.block_bytes + k * 16 + v % PARTS * W * 2);
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) {
-        const vi weights = words(tile.weight + v / PARTS * tile.block_bytes + k * 16 + v % PARTS * W * 2);
+      for (int m = 0; m < M; ++m) {
+        const vi row = four_of(x + m * tile.x_stride + k);
 #pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) sums[m][v] = add_pairs(sums[m][v], rows[m], weights);
+        for (int v = 0; v < V; ++v) sums[m][v] = add_pairs(sums[m][v], row, weights[v]);
       }
     }
+    alignas(64) int32_t halves[M][B * 32];
+#pragma GCC unroll 16
     for (int m = 0; m < M; ++m)
-      for (int b = 0; b < B; ++b) add_halves(tile.sums + m * PANEL_COLUMNS + b * 16, sums[m] + b * PARTS, tile.first);
+#pragma GCC unroll 16
+      for (int v = 0; v < V; ++v) store_integers(halves[m] + v * W, sums[m][v]);
+    for (int m = 0; m < M; ++m) add_halves<B>(tile.sums + m * PANEL_COLUMNS, halves[m], tile.first);
   }
 
-  static inline void add_halves(float* out, const vi* sums, bool first) {
-    alignas(64) int32_t halves[32];
-    for (int part = 0; part < 2 * P; ++part) store_integers(halves + part * W, sums[part]);
-    for (int column = 0; column < 16; ++column) {
+  template <int B>
+  static inline void add_halves(float* out, const int32_t* halves, bool first) {
+    for (int column = 0; column < B * 16; ++column) {
       const float sum = static_cast<float>(halves[2 * column] + halves[2 * column + 1]);
       out[column] = first ? sum : out[column] + sum;
     }
@@ -172,7 +178,7 @@ struct Int8 {
 struct Int4 {
   using X = int16_t;
   static constexpr int64_t HEADER = 2;  // words: the group's excess
-  static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1;
+  static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1, FEW = P == 1 ? 2 : 0;
 
   static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
   static int64_t offset(int64_t k, const QuireLinear& op) { return k / op.group * (32 + op.group * 8); }

@@ -19,6 +19,7 @@ struct Ahead {
   int64_t block_bytes, blocks;
 
   void fetch(int64_t offset) const {
+    if (blocks == 0) return;  // as for most tiles where there are many rows
     for (int64_t block = 0; block < blocks; ++block)
       _mm_prefetch(weight + block * block_bytes + offset, _MM_HINT_T1);
   }
@@ -34,6 +35,9 @@ struct Next {
     return {weight + begin * block_bytes, block_bytes, end - begin};
   }
 };
+
+// A kind of weight names the largest tile that its sums leave registers for, ROWS by BLOCKS; and FEW, up to how many
+// rows a tile may take a whole panel instead: that much work in flight hides how long each step takes.
 
 // Rows as a kind of weight wants them, `stride` elements apart, and for integers what one is worth in each row.
 struct Prepared {
@@ -53,6 +57,14 @@ struct Tile {
   int32_t group;
   bool first;  // of the chunks: sums begin at zero
   Ahead ahead;
+
+  // The weights of some steps later, out of the second cache into the first: tiles that multiply all the time have none
+  // to wait for them.
+  template <int B>
+  void fetch_near(int64_t offset) const {
+#pragma GCC unroll 4
+    for (int b = 0; b < B; ++b) _mm_prefetch(weight + b * block_bytes + offset + 1024, _MM_HINT_T0);
+  }
 };
 
 // Rows of x in another type, or padded with zeros to a longer K, made by all threads together.
