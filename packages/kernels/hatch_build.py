@@ -32,6 +32,7 @@ ISAS = {
     "avx2": _AVX2,
     "avx512": _AVX512,
     "avx512bf16": _AVX512BF16,
+    "amx_emulated": (*_AVX512BF16, "-DQUIRE_EMULATE_TILES"),
     "amx": (*_AVX512BF16, "-mamx-tile", "-mamx-bf16", "-mamx-int8"),
 }
 """Instruction sets for which kernels.cpp is compiled, and the flags that allow them."""

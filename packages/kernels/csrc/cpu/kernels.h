@@ -28,6 +28,9 @@ extern const Kernels kernels;
 namespace avx512bf16 {
 extern const Kernels kernels;
 }
+namespace amx_emulated {
+extern const Kernels kernels;
+}
 namespace amx {
 extern const Kernels kernels;
 }

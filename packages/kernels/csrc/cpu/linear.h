@@ -11,11 +11,14 @@
 #include "linear_floats.h"
 #include "linear_integers.h"
 
+#if defined(__AMX_TILE__) || defined(QUIRE_EMULATE_TILES)
+#define QUIRE_TILES
+#include "linear_tiles.h"
+#endif
+
 namespace quire {
 namespace QUIRE_ISA {
 namespace products {
-
-constexpr int64_t BATCH = 96;  // rows whose sums are kept beside one panel
 
 // What happens to finished sums: scales, bias, gate, and the way out.
 template <class T>
@@ -83,13 +86,16 @@ static void multiply_chunk(Tile whole, int64_t rows, int64_t blocks, const Next&
       tile.x = static_cast<const typename Kind::X*>(whole.x) + begin * whole.x_stride;
       tile.weight += block * whole.block_bytes;
       tile.ahead = next.part(pass, passes);
-      if constexpr (Kind::FEW > 0) {
-        if (few) {
+      if constexpr (Kind::TILED) {
+        Kind::multiply(tile, end - begin, width);
+      } else if constexpr (Kind::FEW > 0) {
+        if (few)
           tile_up_to<Kind, Kind::FEW, PANEL>(tile, end - begin, width);
-          continue;
-        }
+        else
+          tile_up_to<Kind, Kind::ROWS, Kind::BLOCKS>(tile, end - begin, width);
+      } else {
+        tile_up_to<Kind, Kind::ROWS, Kind::BLOCKS>(tile, end - begin, width);
       }
-      tile_up_to<Kind, Kind::ROWS, Kind::BLOCKS>(tile, end - begin, width);
     }
     block += width;
   }
@@ -115,11 +121,12 @@ static void run(const Share& share, const QuireLinear& op) {
   const char* weight = static_cast<const char*>(op.weight);
   Range my_rows, my_blocks;
   divide(share, op, &my_rows, &my_blocks);
-  alignas(64) float sums[BATCH * PANEL_COLUMNS];
+  alignas(64) float sums[Kind::BATCH * PANEL_COLUMNS];
+  alignas(64) char room[Kind::ROOM + 64];
   for (int64_t panel = my_blocks.begin; panel < my_blocks.end; panel += PANEL) {
     const Range blocks = {panel, panel + PANEL < my_blocks.end ? panel + PANEL : my_blocks.end};
-    for (int64_t row = my_rows.begin; row < my_rows.end; row += BATCH) {
-      const Range rows = {row, row + BATCH < my_rows.end ? row + BATCH : my_rows.end};
+    for (int64_t row = my_rows.begin; row < my_rows.end; row += Kind::BATCH) {
+      const Range rows = {row, row + Kind::BATCH < my_rows.end ? row + Kind::BATCH : my_rows.end};
       for (int64_t at = 0; at < k; at += CHUNK) {
         const int64_t end = at + CHUNK < k ? at + CHUNK : k;
         const char* chunk = weight + panel * bytes + Kind::offset(at, op);
@@ -131,8 +138,10 @@ static void run(const Share& share, const QuireLinear& op) {
           next.weight = weight + blocks.end * bytes;
           next.blocks = my_blocks.end - blocks.end < PANEL ? my_blocks.end - blocks.end : PANEL;
         }
-        multiply_chunk<Kind>({sums, part, x.stride, chunk, bytes, end - at, op.group, at == 0, {}},
-                             rows.end - rows.begin, blocks.end - blocks.begin, next);
+        if (Kind::ROOM > 0) next.blocks = 0;  // reading in another layout takes its time without help
+        Tile whole = {sums, part, x.stride, chunk, bytes, end - at, op.group, at == 0, {}};
+        Kind::unpack(whole, blocks.end - blocks.begin, room);
+        multiply_chunk<Kind>(whole, rows.end - rows.begin, blocks.end - blocks.begin, next);
       }
       finish(op, x, sums, rows, blocks);
     }
@@ -141,7 +150,29 @@ static void run(const Share& share, const QuireLinear& op) {
 
 }  // namespace products
 
+#if defined(QUIRE_TILES)
+constexpr int64_t TILES_FROM = 3;         // rows: fewer leave most of a tile empty
+constexpr int64_t INT4_TILES_FROM = 16;   // rows that are worth making bf16 of all weights
+
+// Whether tiles were the faster way, and taken: int8 comes to the same in both, bf16 and int4 do not.
+static bool linear_in_tiles(const Share& share, const QuireLinear& op) {
+  if (op.kind == QUIRE_KIND_BF16 && (op.invariant || op.rows >= TILES_FROM))
+    products::run<products::TiledBf16>(share, op);
+  else if (op.kind == QUIRE_KIND_INT8 && op.rows >= TILES_FROM)
+    products::run<products::TiledInt8>(share, op);
+  else if (op.kind == QUIRE_KIND_INT4 && !op.invariant && op.rows >= INT4_TILES_FROM)
+    products::run<products::TiledInt4>(share, op);
+  else
+    return false;
+  _tile_release();
+  return true;
+}
+#endif
+
 static void linear(const Share& share, const QuireLinear& op) {
+#if defined(QUIRE_TILES)
+  if (linear_in_tiles(share, op)) return;
+#endif
   if (op.kind == QUIRE_KIND_F32) return products::run<products::Plain<float>>(share, op);
   if (op.kind == QUIRE_KIND_F16) return products::run<products::Plain<f16>>(share, op);
   if (op.kind == QUIRE_KIND_INT8) return products::run<products::Int8>(share, op);

@@ -25,7 +25,7 @@ static inline void end_sums(const vf (&sums)[M][V], const Tile& tile) {
 
 // One input at a time; x is float32.
 template <class T>
-struct Plain {
+struct Plain : Usual {
   using X = float;
   static constexpr int ROWS = P == 1 ? 6 : 4, BLOCKS = P == 1 ? 4 : 1, FEW = 0;
 
@@ -60,7 +60,7 @@ struct Plain {
 };
 
 // Two inputs at a time, side by side in a lane.
-struct Bf16 {
+struct Bf16 : Usual {
   using X = bf16;
   static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 32; }

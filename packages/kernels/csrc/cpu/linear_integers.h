@@ -86,53 +86,76 @@ static float worth_of_row(const T* x, int64_t k) {
   return largest(largest_yet) / LARGEST + sum(poison);
 }
 
-// Rows in stretches of `group`, each behind `header` words of its own.
+// How rounded rows lie: as they are; in groups, each behind two words that hold one integer; or 64 by 64 as their upper
+// bytes and then their lower ones.
+enum class Words { PLAIN, GROUPED, SPLIT };
+constexpr int64_t HEADER = 2;
+
 template <class T>
-static void round_rows(const Share& share, const QuireLinear& op, int16_t* out, float* scales, int64_t header) {
+static void round_row(int16_t* out, const T* x, int64_t k, int64_t length, vf inverse) {
+  for (int64_t i = 0; i < length; i += W) store_rounded(out + i, i < k ? load_first(x + i, k - i) * inverse : zero());
+}
+
+// Low halves of int4 are stored 8 too large: what that adds up to in a group.
+static inline void write_excess(int16_t* header, const int16_t* group, int64_t length) {
+  int32_t excess = 0;
+  for (int64_t i = 0; i < length; i += 4) excess -= 8 * (group[i] + group[i + 1]);
+  memcpy(header, &excess, sizeof excess);
+}
+
+static inline void split_bytes(int16_t* words, int64_t length) {
+  for (int64_t i = 0; i < length; i += 64) {
+    int16_t whole[64];
+    memcpy(whole, words + i, sizeof whole);
+    char* bytes = reinterpret_cast<char*>(words + i);
+    for (int j = 0; j < 64; ++j) {
+      bytes[j] = static_cast<char>(whole[j] >> 8);
+      bytes[64 + j] = static_cast<char>(whole[j]);
+    }
+  }
+}
+
+template <class T>
+static void round_rows(const Share& share, const QuireLinear& op, Prepared to, float* scales, Words how) {
   const int64_t length = quire_padded(op.k, op.kind);
-  const int64_t group = header != 0 ? op.group : length;
   const Range rows = share.of(op.rows);
   for (int64_t row = rows.begin; row < rows.end; ++row) {
     const T* x = static_cast<const T*>(op.x) + row * op.x_stride;
+    int16_t* out = static_cast<int16_t*>(op.scratch) + row * to.stride;
     const float worth = scales[row] = worth_of_row(x, op.k);
     const vf inverse = all(worth > 0.0f ? 1.0f / worth : 0.0f);
-    int16_t* rounded = out + row * (length / group) * (header + group);
-    for (int64_t begin = 0; begin < length; begin += group, rounded += header + group) {
-      for (int64_t i = 0; i < group; i += W) {
-        const int64_t left = op.k - begin - i;
-        store_rounded(rounded + header + i, left > 0 ? load_first(x + begin + i, left) * inverse : zero());
+    if (how != Words::GROUPED) round_row(out, x, op.k, length, inverse);
+    if (how == Words::SPLIT) split_bytes(out, length);
+    if (how == Words::GROUPED)
+      for (int64_t k = 0; k < length; k += op.group, out += HEADER + op.group) {
+        round_row(out + HEADER, x + k, op.k - k, op.group, inverse);
+        write_excess(out, out + HEADER, op.group);
       }
-      if (header == 0) continue;
-      // Low halves of int4 are stored 8 too large: what that adds up to in this group.
-      int32_t excess = 0;
-      for (int64_t i = 0; i < group; i += 4) excess -= 8 * (rounded[header + i] + rounded[header + i + 1]);
-      memcpy(rounded, &excess, sizeof excess);
-    }
   }
   share.meet();
 }
 
-static Prepared rounded(const Share& share, const QuireLinear& op, int64_t header) {
+static Prepared rounded(const Share& share, const QuireLinear& op, Words how) {
   const int64_t length = quire_padded(op.k, op.kind);
-  const int64_t stride = header == 0 ? length : length / op.group * (header + op.group);
-  int16_t* rows = static_cast<int16_t*>(op.scratch);
-  float* scales = reinterpret_cast<float*>(rows + op.rows * stride);  // strides are even
-  if (op.x_type == QUIRE_F32) round_rows<float>(share, op, rows, scales, header);
-  if (op.x_type == QUIRE_BF16) round_rows<bf16>(share, op, rows, scales, header);
-  if (op.x_type == QUIRE_F16) round_rows<f16>(share, op, rows, scales, header);
-  return {rows, stride, scales};
+  const int64_t stride = how == Words::GROUPED ? length / op.group * (HEADER + op.group) : length;
+  float* scales = reinterpret_cast<float*>(static_cast<int16_t*>(op.scratch) + op.rows * stride);  // strides are even
+  const Prepared to = {op.scratch, stride, scales};
+  if (op.x_type == QUIRE_F32) round_rows<float>(share, op, to, scales, how);
+  if (op.x_type == QUIRE_BF16) round_rows<bf16>(share, op, to, scales, how);
+  if (op.x_type == QUIRE_F16) round_rows<f16>(share, op, to, scales, how);
+  return to;
 }
 
 // Four inputs at a time. A vector holds two sums of every column of its part of a block, to be added up at the end of
 // a chunk.
-struct Int8 {
+struct Int8 : Usual {
   using X = int16_t;
   static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1, FEW = P == 1 ? 2 : 0;
 
   static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 16; }
   static int64_t x_offset(int64_t k, const QuireLinear&) { return k; }
-  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, 0); }
+  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, Words::PLAIN); }
 
   template <int M, int B>
   static void tile(const Tile& tile) {
@@ -175,15 +198,14 @@ struct Int8 {
 };
 
 // Four inputs at a time, out of one byte for two of them; a group's sum of integers is weighed with its scale.
-struct Int4 {
+struct Int4 : Usual {
   using X = int16_t;
-  static constexpr int64_t HEADER = 2;  // words: the group's excess
   static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1, FEW = P == 1 ? 2 : 0;
 
   static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
   static int64_t offset(int64_t k, const QuireLinear& op) { return k / op.group * (32 + op.group * 8); }
   static int64_t x_offset(int64_t k, const QuireLinear& op) { return k / op.group * (HEADER + op.group); }
-  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, HEADER); }
+  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, Words::GROUPED); }
 
   template <int M, int B>
   static void tile(const Tile& tile) {

@@ -67,6 +67,14 @@ struct Tile {
   }
 };
 
+// What most kinds have: tiles of vectors, and weights that are read as they were packed.
+struct Usual {
+  static constexpr bool TILED = false;
+  static constexpr int64_t BATCH = 96;  // rows whose sums are kept beside one panel
+  static constexpr int64_t ROOM = 0;    // bytes for a panel's chunk in another layout
+  static void unpack(Tile&, int64_t, char*) {}
+};
+
 // Rows of x in another type, or padded with zeros to a longer K, made by all threads together.
 template <class To, class From>
 static void convert_rows(const Share& share, const QuireLinear& op, To* out, int64_t length) {
