@@ -49,6 +49,8 @@ class EngineConfig(BaseModel):
     """Keep finished blocks and reuse them for prompts that begin alike."""
     scheduling_policy: SchedulingPolicy = "fcfs"
     """Order of the waiting line: first come first served, or lowest `priority` first."""
+    batch_invariant: bool = False
+    """Give each sequence the same logits to the last bit, whatever is computed beside it; a model for which that is not so is refused."""  # noqa: E501
     enforce_eager: bool = False
     """Run every step eagerly, without captured graphs."""
     async_scheduling: bool | None = None
@@ -146,6 +148,8 @@ class Decisions(BaseModel):
     """Extra arguments of requests that the logits processors applied to all of them take."""
     sampling_defaults: dict[str, Any]
     """Sampling defaults of the checkpoint's generation_config, under SamplingParams' names, and `max_new_tokens`."""
+    batch_invariant: bool = False
+    """Whether a sequence's logits are the same to the last bit, whatever is computed beside it."""
     captures_graphs: bool = False
     """Whether steps are captured as CUDA graphs, in idle moments."""
     async_scheduling: bool = False

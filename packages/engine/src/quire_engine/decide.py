@@ -65,6 +65,7 @@ def decide(
         logits_processor_pattern=config.logits_processor_pattern,
         sampling_defaults=dict(spec.sampling_defaults),
         embeds_width=embeds_width,
+        batch_invariant=config.batch_invariant,
         captures_graphs=not machine.is_cpu and not config.enforce_eager,
         async_scheduling=not machine.is_cpu if config.async_scheduling is None else config.async_scheduling,
         fusion=fusion,

@@ -53,8 +53,8 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
         "batch",
         f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step; {order}",
     )
-    if decisions.captures_graphs or decisions.async_scheduling:
-        yield "steps", ", ".join(steps(decisions))
+    if how := ", ".join(steps(decisions)):
+        yield "steps", how
     if decisions.fusion:
         yield "fusion", "; ".join(map(fused, decisions.fusion))
     for note in decisions.notes:
@@ -67,6 +67,8 @@ def steps(decisions: Decisions) -> Iterator[str]:
         yield "captured as CUDA graphs in idle moments"
     if decisions.async_scheduling:
         yield "launched before the tokens of the one before are read"
+    if decisions.batch_invariant:
+        yield "the same to the last bit in any company"
 
 
 def fused(kind: Fused) -> str:

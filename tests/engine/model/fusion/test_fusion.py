@@ -48,6 +48,13 @@ def test_all_of_these_families_is_fused(name: str) -> None:
     assert all(line.fused == line.found > 0 for line in report)
 
 
+@pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "qwen3_moe", "olmoe", "glm4_moe", "deepseek_v3"])
+def test_routed_experts_are_fused(name: str) -> None:
+    _, _, report = fused_and_plain(family_named(name))
+    (experts,) = (line for line in report if line.what == "routed experts")
+    assert experts.fused == experts.found > 0
+
+
 @pytest.mark.parametrize(("name", "what", "reason"), LEFT)
 def test_what_computes_something_else_is_left_and_said_so(name: str, what: str, reason: str) -> None:
     _, _, report = fused_and_plain(family_named(name))

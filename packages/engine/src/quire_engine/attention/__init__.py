@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from quire_engine.attention.base import AttentionBackend, Layout
-from quire_engine.attention.paged import PagedBackend
+from quire_engine.attention.paged import InvariantPagedBackend, PagedBackend
 
-BACKENDS: tuple[type[AttentionBackend], ...] = (PagedBackend,)
+BACKENDS: tuple[type[AttentionBackend], ...] = (PagedBackend, InvariantPagedBackend)
 
-__all__ = ["BACKENDS", "AttentionBackend", "Layout"]
+__all__ = ["BACKENDS", "AttentionBackend", "InvariantPagedBackend", "Layout"]

@@ -16,6 +16,8 @@ class PagedBackend:
     """`quire_kernels.paged_attention`: reads blocks in place, any mix of spans."""
 
     name: ClassVar[str] = "paged"
+    invariant: ClassVar[bool] = False
+    """Whether a row's sums are made in one order, whatever is computed beside it."""
     layout: Layout
 
     @classmethod
@@ -49,4 +51,12 @@ class PagedBackend:
             sinks=sinks,
             max_query=layout.longest_span,
             max_length=layout.longest_context,
+            invariant=self.invariant,
         )
+
+
+class InvariantPagedBackend(PagedBackend):
+    """The same in a fixed order of sums, at some cost."""
+
+    name: ClassVar[str] = "paged-invariant"
+    invariant: ClassVar[bool] = True

@@ -150,9 +150,14 @@ def prove(
     return layers
 
 
-def _compare(got: Tensor, wanted: Tensor, dtype: torch.dtype, architecture: str) -> None:
+def logits_distance(got: Tensor, wanted: Tensor, dtype: torch.dtype) -> float:
+    """How far apart two [rows, V] are that a model of this dtype gave: what `TOLERANCE` is about."""
     distances = (got - wanted).norm(dim=-1) / wanted.norm(dim=-1)
-    distance = float(distances.max() if dtype == torch.float32 else distances.median())
+    return float(distances.max() if dtype == torch.float32 else distances.median())
+
+
+def _compare(got: Tensor, wanted: Tensor, dtype: torch.dtype, architecture: str) -> None:
+    distance = logits_distance(got, wanted, dtype)
     if not distance <= TOLERANCE[dtype]:
         raise ModelNotSupported(
             f"{architecture} computes other logits when sequences are packed and cached in blocks than alone "

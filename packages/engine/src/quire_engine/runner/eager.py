@@ -115,6 +115,11 @@ class EagerRunner:
         self._logprobs_mode = logprobs_mode
         self._drawn = Drawn(torch.empty(0), {})
 
+    @property
+    def cache(self) -> KVCache:
+        """Where keys and values are."""
+        return self._cache
+
     @torch.inference_mode()
     def run(self, batch: Batch) -> EagerPending:
         """Compute a batch; on a CUDA device the work is only queued when this returns."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from quire_engine.attention import BACKENDS, AttentionBackend
+from quire_engine.attention import BACKENDS, AttentionBackend, InvariantPagedBackend
 from quire_engine.checkpoint import resolve
 from quire_engine.config import Decisions, EngineConfig, LogprobsMode
 from quire_engine.decide import decide, settle_context, settle_dtype
@@ -16,13 +16,16 @@ from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
 from quire_engine.kv.cache import KVCache, LayerShape
 from quire_engine.model.embeds import prove_embeds
 from quire_engine.model.forward import ModelForward
-from quire_engine.model.fusion import PASSES, FusionPass, fuse
+from quire_engine.model.fusion import INVARIANT_PASSES, PASSES, FusionPass, fuse
+from quire_engine.model.fusion.experts import INVARIANT_EXPERTS
+from quire_engine.model.invariant import InvariantForward
 from quire_engine.model.load import load_model
 from quire_engine.model.proof import prove
 from quire_engine.model.spec import ModelSpec, read_spec
 from quire_engine.runner.base import Runner
 from quire_engine.runner.eager import EagerRunner
 from quire_engine.runner.graphs import LARGEST, Capture, CudaCapture, GraphRunner, StaticInputs, padded_sizes
+from quire_engine.runner.invariance import BLOCK_SIZE, BLOCKS, prove_invariance
 from quire_engine.runner.pack import Packer
 from quire_engine.runner.rehearsal import made_up
 from quire_engine.sampling.sampler import Sampler
@@ -47,12 +50,14 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
         trust_remote_code=config.trust_remote_code,
         progress=progress,
     )
-    attention = BACKENDS[0]
+    attention = InvariantPagedBackend if config.batch_invariant else BACKENDS[0]
     embeds_width = prove_embeds(model, architecture=spec.architecture) if config.enable_prompt_embeds else None
     layers = prove(model, attention, architecture=spec.architecture, context=context)
     parameters = model.num_parameters()
     fusion = fuse(model, fusion_passes(config, device), layers, context=context)
-    build = Assembly(model, attention, layers, spec, device, config.logprobs_mode)
+    build = Assembly(model, attention, layers, spec, device, config.logprobs_mode, config.batch_invariant)
+    if config.batch_invariant:
+        build.prove_invariance()
     machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
     decisions = decide(
         config,
@@ -96,12 +101,13 @@ class Assembly:
     spec: ModelSpec
     device: torch.device
     logprobs_mode: LogprobsMode
+    batch_invariant: bool = False
 
     def runner(self, *, blocks: int, block_size: int, seats: int, max_model_len: int) -> EagerRunner:
         """A runner with a cache of its own."""
         vocab_size = self.spec.vocab_size
         return EagerRunner(
-            ModelForward(self.model),
+            InvariantForward(ModelForward(self.model)) if self.batch_invariant else ModelForward(self.model),
             KVCache.allocate(self.layers, blocks, block_size, self.model.dtype, self.device),
             attention=self.attention,
             sampler=Sampler(
@@ -115,6 +121,11 @@ class Assembly:
             device=self.device,
             logprobs_mode=self.logprobs_mode,
         )
+
+    def prove_invariance(self) -> None:
+        """ModelNotSupported if company changes a sequence's logits."""
+        runner = self.runner(blocks=BLOCKS, block_size=BLOCK_SIZE, seats=2, max_model_len=BLOCKS * BLOCK_SIZE)
+        prove_invariance(runner, architecture=self.spec.architecture, vocab_size=self.spec.vocab_size)
 
     def measure_cuda(self, config: EngineConfig, context: int) -> Machine:
         """The card with the model on it, after the largest step, computed in a cache just large enough for it."""
@@ -134,9 +145,12 @@ class Assembly:
 
 def fusion_passes(config: EngineConfig, device: torch.device) -> tuple[FusionPass, ...]:
     """The passes that were asked for; unless told otherwise, those that pay on this device."""
+    passes = INVARIANT_PASSES if config.batch_invariant else PASSES
     if config.fusion is None:
-        return tuple(each for each in PASSES if device.type == "cuda" or each.pays_on_cpu)
-    return PASSES if config.fusion else ()
+        # Experts one by one are products of as many rows as chose them: where that must not matter, they are fused.
+        needed = (INVARIANT_EXPERTS,) if config.batch_invariant else ()
+        return tuple(each for each in passes if device.type == "cuda" or each.pays_on_cpu or each in needed)
+    return passes if config.fusion else ()
 
 
 def _find_device(config: EngineConfig) -> torch.device:

@@ -25,8 +25,10 @@ from transformers import PreTrainedModel
 from quire_engine.attention import Layout
 from quire_engine.config import Fused
 from quire_engine.kv.cache import KVCache, LayerShape
+from quire_engine.model import proof
 from quire_engine.model.forward import ModelForward
 from quire_engine.model.fusion.passes import AttentionCall, FusionPass, Visit
+from quire_engine.model.proof import logits_distance
 from quire_engine.model.seam import Pass
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3, torch.bfloat16: 3e-2}
@@ -153,8 +155,8 @@ def fuse(
         if found[each.name]:
             seen = {name: visits[name] for name in found[each.name] if name in visits}
             report.append(_apply(each, model, probe, seen, originals, len(found[each.name])))
-    difference = _distance(probe.logits(), wanted)
-    if difference <= TOLERANCE[model.dtype]:
+    difference = logits_distance(probe.logits(), wanted, model.dtype)
+    if difference <= proof.TOLERANCE[model.dtype]:
         return tuple(report)
     for name, module in reversed(originals.items()):
         model.set_submodule(name, module)
