@@ -6,11 +6,14 @@ import torch
 from quire_kernels._select import INTERPRETED, OVERRIDE
 
 
-@pytest.fixture(scope="module")
-def body() -> Iterator[None]:
-    """Run the body made for the CPU; test_interpreter.py runs the ops' files once more for the Triton body."""
+BODIES = ["triton"] if INTERPRETED else ["cpu", "torch"]
+
+
+@pytest.fixture(scope="module", params=BODIES)
+def body(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run the CPU's bodies, its library's and torch's; test_interpreter.py runs the files once more for Triton's."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(OVERRIDE, "triton" if INTERPRETED else "cpu")
+        patch.setenv(OVERRIDE, request.param)
         yield
 
 

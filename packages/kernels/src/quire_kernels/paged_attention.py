@@ -3,13 +3,14 @@
 import sys
 from functools import cache
 from itertools import pairwise
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from quire_kernels._checks import FLOAT8, FLOATS, Checks, ShapeError, require_float8
+from quire_kernels._cpu import TYPES, PagedAttention, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -155,12 +156,60 @@ def reference(
     return out
 
 
+def by_library(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    tables: Tensor,
+    starts: Tensor,
+    lengths: Tensor,
+    scale: float,
+    window: int,
+    softcap: float,
+    sinks: Tensor | None,
+    max_query: int | None,
+    max_length: int | None,
+    key_scale: float,
+    value_scale: float,
+    invariant: bool,
+) -> Tensor:
+    """One call of csrc/cpu/attention.h, which reads the blocks where they lie.
+
+    Parts of a context follow the sequence alone: neither company nor the number of threads ever changes a bit.
+    """
+    tokens, heads, size = q.shape
+    _, block, kv_heads, v_size = values.shape
+    out = q.new_empty(tokens, heads, v_size)
+    longest = int(lengths.max()) if len(lengths) else 0
+    _check_values(int(starts[-1]), tokens, tables.shape[1] * block, longest)
+    starts, lengths = starts.contiguous(), lengths.contiguous()
+    sinks = None if sinks is None else sinks.float().contiguous()
+    kind = TYPES[q.dtype]
+    op = PagedAttention(
+        *map(pointer, (out, q, keys, values, tables, starts, lengths, sinks)), None,
+        tokens, len(lengths), heads, kv_heads, size, v_size, block, *q.stride()[:2], *out.stride()[:2],
+        *keys.stride()[:3], *values.stride()[:3], tables.stride(0), longest, window, scale * key_scale, softcap,
+        kind, kind, kind, invariant,
+    )  # fmt: skip
+    assert library is not None
+    scratch = library.scratch_of("paged_attention", op)
+    op.scratch = scratch.data_ptr()
+    library.run("paged_attention", op)
+    return out if value_scale == 1 else out.mul_(value_scale)
+
+
+def cpu(q: Tensor, keys: Tensor, *rest: Any) -> Tensor:
+    """By the library where there is one; by torch also for float8, which the library's vectors do not know."""
+    body = by_torch if library is None or keys.dtype == FLOAT8 else by_library
+    return body(q, keys, *rest)
+
+
 # Rows of scores in a tile: few enough to stay in a core's cache, and small causal tiles skip the keys after their last
 # query; 128 was fastest, or near it, from 16 to 4,096 keys.
 _TILE_ROWS = 128
 
 
-def cpu(
+def by_torch(
     q: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -756,5 +805,5 @@ _paged_attention = define(
     "float value_scale, bool invariant) -> Tensor",
     check=check,
     fake=lambda q, keys, values, *_: q.new_empty(q.shape[0], q.shape[1], values.shape[-1]),
-    bodies={"reference": reference, "cpu": cpu, "triton": by_triton},
+    bodies={"reference": reference, "cpu": cpu, "torch": by_torch, "triton": by_triton},
 )

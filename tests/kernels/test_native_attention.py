@@ -1,0 +1,67 @@
+"""Attention of the CPU library: every instruction set and number of threads at hand, against the reference."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.support.native import ISAS, library_or_skip
+from tests.support.paged import CASES, LIMITS, Case, error
+
+from quire_kernels import paged_attention
+from quire_kernels._cpu import Library
+
+LONG = ((1, 2000), (1, 300), (2, 1500), (40, 900), (1, 1), (3, 3))
+
+
+@pytest.fixture
+def library() -> Iterator[Library]:
+    yield from library_or_skip()
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("isa", ISAS)
+def test_every_instruction_set_agrees_with_the_reference(library: Library, isa: str, threads: int) -> None:
+    library.use_isa(isa)
+    library.set_threads(threads)
+    for name, case in CASES.items():
+        problem = case.problem()
+        answer = paged_attention(*problem.tensors, **problem.options)
+        assert error(answer, problem.exact()) < LIMITS[problem.q.dtype], name
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_long_contexts_are_cut_between_threads(library: Library, isa: str, dtype: torch.dtype) -> None:
+    library.use_isa(isa)
+    problem = Case(LONG, heads=4, kv_heads=2, size=64, block=16, window=1200, softcap=3.0, sinks=True).problem()
+    problem = replace(problem, q=problem.q.to(dtype), keys=problem.keys.to(dtype), values=problem.values.to(dtype))
+    exact = problem.exact()
+    for threads in (1, 2, 3, 7):
+        library.set_threads(threads)
+        assert error(paged_attention(*problem.tensors, **problem.options), exact) < LIMITS[dtype]
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_threads_company_and_chunks_change_no_bit(library: Library, isa: str, dtype: torch.dtype) -> None:
+    library.use_isa(isa)
+    options = {"invariant": True}
+    problem = Case(((1, 1300), (150, 700), (1, 5)), size=48, block=16, dtype=dtype, window=650, sinks=True).problem()
+    library.set_threads(1)
+    expected = paged_attention(*problem.tensors, **problem.options, **options)
+    for threads in (2, 3, 5):
+        library.set_threads(threads)
+        assert torch.equal(paged_attention(*problem.tensors, **problem.options, **options), expected)
+    for first, last in ((1, 2), (2, 60), (60, 151)):  # the second span's queries, in chunks and alone
+        chunk = paged_attention(
+            problem.q[first:last],
+            problem.keys,
+            problem.values,
+            problem.tables[1:2],
+            torch.tensor([0, last - first], dtype=torch.int32),
+            torch.tensor([700 - (151 - last)], dtype=torch.int32),
+            **problem.options,
+            **options,
+        )
+        assert torch.equal(chunk, expected[first:last])
