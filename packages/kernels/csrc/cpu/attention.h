@@ -19,7 +19,6 @@ constexpr int64_t PACKING = 24;     // what packing a key costs, in rows that it
 
 static_assert(PART % COLUMNS == 0, "a part is whole groups of columns");
 
-static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 static inline int64_t at_least(int64_t n, int64_t least) { return n < least ? least : n; }
 static inline int64_t at_most(int64_t n, int64_t most) { return n > most ? most : n; }
 
@@ -207,14 +206,22 @@ struct Desk {
     take_queries<f16>(tile, kv_head);
   }
 
-  // Where the COLUMNS keys (or values) from `key` on lie; zeros for those that nobody in the tile sees.
-  void locate(const Element** rows, const Tile& tile, int64_t key, const void* cache, int64_t block_stride,
+  // Where the COLUMNS keys from `key` on lie; zeros for those that nobody in the tile sees.
+  void locate_keys(const Element** rows, const Tile& tile, int64_t kv_head, int64_t key) const {
+    locate(rows, tile, key, static_cast<const Element*>(op.keys) + kv_head * op.k_head, op.k_block, op.k_slot);
+  }
+
+  void locate_values(const Element** rows, const Tile& tile, int64_t kv_head, int64_t key) const {
+    locate(rows, tile, key, static_cast<const Element*>(op.values) + kv_head * op.v_head, op.v_block, op.v_slot);
+  }
+
+  void locate(const Element** rows, const Tile& tile, int64_t key, const Element* cache, int64_t block_stride,
               int64_t slot_stride) const {
     const int32_t* table = op.tables + tile.span * op.table_stride;
     int64_t block = key / op.block, slot = key % op.block;
     for (int i = 0; i < COLUMNS; ++i, ++key) {
       const bool is_seen = key >= tile.low && key < tile.high;
-      rows[i] = is_seen ? static_cast<const Element*>(cache) + table[block] * block_stride + slot * slot_stride : zeros;
+      rows[i] = is_seen ? cache + table[block] * block_stride + slot * slot_stride : zeros;
       if (++slot == op.block) {
         slot = 0;
         ++block;
@@ -252,44 +259,77 @@ struct Desk {
     total = sum(sums);
   }
 
-  // One part of a unit, from its keys to its state.
-  void attend(const Tile& tile, int64_t kv_head, int64_t part, const State& state) {
+  // One part of a unit, from its keys to its state. Memory is asked ahead of time for each group of keys and values, and
+  // at last for the keys from `then` of `then_head` on, which the thread will want next.
+  void attend(const Tile& tile, int64_t kv_head, int64_t part, const State& state, int64_t then_head, int64_t then) {
     const int64_t rows = tile.queries * plan.group, first = (tile.part_begin() + part) * PART;
     const int64_t low = at_least(tile.low - first, 0) / COLUMNS * COLUMNS;
     const int64_t high = at_most(tile.high - first, PART);
-    const Element* located[COLUMNS];
+    const Element *here[COLUMNS], *next[COLUMNS];
+    locate_keys(next, tile, kv_head, first + low);
     for (int64_t key = low; key < high; key += COLUMNS) {
-      const Element* keys = static_cast<const Element*>(op.keys) + kv_head * op.k_head;
-      locate(located, tile, first + key, keys, op.k_block, op.k_slot);
-      pack_columns<Mode>(packed, located, op.size);
-      for (int64_t row = 0; row < rows; row += ROWS) {
-        const int64_t count = at_most(rows - row, ROWS);
-        const Range filled = groups(tile, row, count, first);
-        if (key < filled.begin || key >= filled.end) continue;
-        multiply<Mode>({scores + row * PART + key, queries + row * plan.query_steps, packed, PART, plan.query_steps,
-                        COLUMNS, (op.size + Mode::DEPTH - 1) / Mode::DEPTH, false},
-                       count, COLUMNS);
-      }
+      memcpy(here, next, sizeof here);
+      if (key + COLUMNS < high)
+        locate_keys(next, tile, kv_head, first + key + COLUMNS);
+      else
+        locate_values(next, tile, kv_head, first + low);
+      score(tile, rows, key, first, here, next);
     }
+    const int64_t block = in_place(rows) ? rows : ROWS;  // rows whose groups are multiplied together
     for (int64_t row = 0; row < rows; ++row) {
-      const int64_t block = row / ROWS * ROWS;
+      const int64_t top = row / block * block;
       weigh(scores + row * PART, seen(tile, row / plan.group, first),
-            groups(tile, block, at_most(rows - block, ROWS), first), state.peaks[row], state.totals[row]);
+            groups(tile, top, at_most(rows - top, block), first), state.peaks[row], state.totals[row]);
     }
     for (int64_t key = low; key < high; key += COLUMNS) {
-      const Element* values = static_cast<const Element*>(op.values) + kv_head * op.v_head;
-      locate(located, tile, first + key, values, op.v_block, op.v_slot);
-      pack_rows<Mode>(packed, located, op.v_size, plan.width);
-      for (int64_t row = 0; row < rows; row += ROWS) {
-        const int64_t count = at_most(rows - row, ROWS);
-        const Range filled = groups(tile, row, count, first);
-        if (key < filled.begin || key >= filled.end) continue;
-        multiply<Mode>({state.sums + row * plan.width, scores + row * PART + key / Mode::DEPTH, packed, plan.width, PART,
-                        plan.width, COLUMNS / Mode::DEPTH, key > filled.begin},
-                       count, columns);
-      }
+      memcpy(here, next, sizeof here);
+      if (key + COLUMNS < high)
+        locate_values(next, tile, kv_head, first + key + COLUMNS);
+      else
+        locate_keys(next, tile, then_head, then);
+      gather(tile, rows, key, first, here, next, state);
     }
   }
+
+  // Scores of all rows with the keys `here`, which are those from `key` on.
+  void score(const Tile& tile, int64_t rows, int64_t key, int64_t first, const Element* const* here,
+             const Element* const* next) const {
+    Product of{scores + key, queries, packed, PART, plan.query_steps, COLUMNS, 0, false};
+    if constexpr (READS_IN_PLACE<Mode>)
+      if (in_place(rows)) return score_in_place(of, rows, here, next, op.size);
+    pack_columns<Mode>(packed, here, next, op.size);
+    of.steps = (op.size + Mode::DEPTH - 1) / Mode::DEPTH;
+    for (int64_t row = 0; row < rows; row += ROWS) {
+      const int64_t count = at_most(rows - row, ROWS);
+      const Range filled = groups(tile, row, count, first);
+      if (key >= filled.begin && key < filled.end) multiply<Mode>(of, count, COLUMNS);
+      of.out += ROWS * of.out_stride;
+      of.rows += ROWS * of.row_stride;
+    }
+  }
+
+  // Sums of the values `here`, which are those from `key` on, by all rows' weights.
+  void gather(const Tile& tile, int64_t rows, int64_t key, int64_t first, const Element* const* here,
+              const Element* const* next, const State& state) const {
+    Product of{state.sums, scores + key / Mode::DEPTH, packed, plan.width, PART, plan.width, COLUMNS / Mode::DEPTH, false};
+    if constexpr (READS_IN_PLACE<Mode>)
+      if (in_place(rows)) {
+        of.add = key > groups(tile, 0, rows, first).begin;
+        return add_in_place(of, rows, here, next, op.v_size);
+      }
+    pack_rows<Mode>(packed, here, next, op.v_size, plan.width);
+    for (int64_t row = 0; row < rows; row += ROWS) {
+      const int64_t count = at_most(rows - row, ROWS);
+      const Range filled = groups(tile, row, count, first);
+      of.add = key > filled.begin;
+      if (key >= filled.begin && key < filled.end) multiply<Mode>(of, count, columns);
+      of.out += ROWS * of.out_stride;
+      of.rows += ROWS * of.row_stride;
+    }
+  }
+
+  // Whether few rows are multiplied with keys and values where they lie; their sums have another order.
+  bool in_place(int64_t rows) const { return READS_IN_PLACE<Mode> && !op.invariant && reads_in_place(rows, op.size); }
 
   // A sink is a score that came before all keys and has no value.
   void begin(const Tile& tile, int64_t kv_head, const State& state) const {
@@ -345,16 +385,22 @@ static void attend(const Share& share, const QuirePagedAttention& op) {
     for (int64_t kv_head = 0; kv_head < op.kv_heads; ++kv_head, base += cost) {
       const Range parts = plan.parts(tile, base, mine);
       if (parts.begin >= parts.end) continue;
+      const auto attend = [&](int64_t part, const State& state) {
+        const bool goes_on = part + 1 < parts.end;
+        const int64_t then_head = goes_on ? kv_head : at_most(kv_head + 1, op.kv_heads - 1);
+        const int64_t then = goes_on ? (tile.part_begin() + part + 1) * PART : tile.low;
+        desk.attend(tile, kv_head, part, state, then_head, then / COLUMNS * COLUMNS);
+      };
       desk.take_queries(tile, kv_head);
       if (parts.begin > 0) {
         for (int64_t part = parts.begin; part < parts.end; ++part)
-          desk.attend(tile, kv_head, part, desk.saved_part(rows, part - parts.begin));
+          attend(part, desk.saved_part(rows, part - parts.begin));
         continue;
       }
       const State whole = desk.whole(rows), state(desk.part_memory, rows, plan.width);
       desk.begin(tile, kv_head, whole);
       for (int64_t part = 0; part < parts.end; ++part) {
-        desk.attend(tile, kv_head, part, state);
+        attend(part, state);
         merge(whole, state, rows, desk.columns, plan.width);
       }
       if (parts.end < tile.parts())

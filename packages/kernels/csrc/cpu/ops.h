@@ -93,6 +93,7 @@ struct QuirePagedAttention {
   int64_t window;   // 0: none
   float scale, softcap;
   int32_t q_type, kv_type, out_type;
+  int32_t invariant;  // a query's answer is the same in every bit however its sequence is cut into spans
 };
 
 // Keys and values of `tokens` tokens into their slots of the cache, block * block size + offset; below 0: nowhere.

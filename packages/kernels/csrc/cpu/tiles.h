@@ -19,6 +19,8 @@ constexpr int ROWS = 6;  // at once: with four vectors of columns they fill 24 o
 constexpr int ROWS = 3;  // 12 of 16
 #endif
 
+static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
 // Lanes from begin up to end, which may lie outside the vector.
 static inline mask between(int64_t begin, int64_t end) {
   const int low = begin < 0 ? 0 : begin > W ? W : static_cast<int>(begin);
@@ -164,13 +166,28 @@ struct Pairs {
 };
 #endif
 
-// Where rows of COLUMNS keys become columns: packed[step][key], `steps` of them, from keys of `size` elements.
+// Ask for the line that holds an address, into the second cache: the first one is full of what is at work.
+static inline void fetch(const void* address) { _mm_prefetch(static_cast<const char*>(address), _MM_HINT_T1); }
+
+// Ask for some of W rows of `size` elements, when another W have got to `at`: lines in the order in which they lie.
 template <class Mode>
-static void pack_columns(float* packed, const typename Mode::Element* const* keys, int64_t size) {
+static inline void fetch_rows(const typename Mode::Element* const* rows, int64_t at, int64_t size) {
+  constexpr int64_t CHUNK = W * Mode::DEPTH, LINE = 64 / sizeof(typename Mode::Element);
+  const int64_t chunks = (size + CHUNK - 1) / CHUNK, chunk = at / CHUNK;
+  for (int64_t row = W * chunk / chunks; row < W * (chunk + 1) / chunks; ++row)
+    for (int64_t i = 0; i < size; i += LINE) fetch(rows[row] + i);
+}
+
+// Where rows of COLUMNS keys become columns: packed[step][key], from keys of `size` elements. Memory is asked meanwhile
+// for the same elements of the rows in `next`: the processor does not foresee where they lie.
+template <class Mode>
+static void pack_columns(float* packed, const typename Mode::Element* const* keys,
+                         const typename Mode::Element* const* next, int64_t size) {
   constexpr int CHUNK = W * Mode::DEPTH;
   for (int part = 0; part < COLUMNS; part += W)
     for (int64_t at = 0; at < size; at += CHUNK) {
       vf rows[W];
+      fetch_rows<Mode>(next + part, at, size);
       for (int key = 0; key < W; ++key) rows[key] = Mode::take(keys[part + key], at, size);
       transpose(rows);
       float* target = packed + at / Mode::DEPTH * COLUMNS + part;
@@ -180,9 +197,13 @@ static void pack_columns(float* packed, const typename Mode::Element* const* key
 
 // Where rows of COLUMNS values stay rows: packed[step][column], each step of `width` >= size columns.
 template <class Mode>
-static void pack_rows(float* packed, const typename Mode::Element* const* values, int64_t size, int64_t width) {
+static void pack_rows(float* packed, const typename Mode::Element* const* values,
+                      const typename Mode::Element* const* next, int64_t size, int64_t width) {
   for (int row = 0; row < COLUMNS; row += Mode::DEPTH, packed += width)
-    for (int64_t at = 0; at < size; at += Mode::INTERLEAVED) Mode::interleave(packed, values + row, at, size);
+    for (int64_t at = 0; at < size; at += Mode::INTERLEAVED) {
+      for (int i = 0; i < Mode::DEPTH; ++i) fetch(next[row + i] + at);
+      Mode::interleave(packed, values + row, at, size);
+    }
 }
 
 // What a product reads and writes: out [rows, columns] = rows [rows, steps] . packed [steps, columns], or += that.
@@ -245,6 +266,151 @@ static void multiply(Product of, int64_t rows, int64_t columns) {
     left -= taken;
   }
 }
+
+// Whether few rows are multiplied with keys and values where they lie: packing those would cost more than it saves.
+template <class Mode>
+constexpr bool READS_IN_PLACE = false;
+
+constexpr int FEW = 4;  // rows of one product in place
+
+// Keys of these sizes have bodies below, and twice FEW rows are still few.
+static inline bool reads_in_place(int64_t rows, int64_t size) {
+  const int64_t vectors = (size + 31) / 32;
+  return rows <= 2 * FEW && (vectors <= 4 || vectors == 8);
+}
+
+#if defined(__AVX512BF16__)
+template <>
+constexpr bool READS_IN_PLACE<Pairs> = true;
+
+// Four vectors become one, in which lane 4 l + i has a quarter of the sum of vector i's lanes.
+static inline vf add_quads(vf a, vf b, vf c, vf d) {
+  const __m512d ab = _mm512_castps_pd(_mm512_unpacklo_ps(a, b) + _mm512_unpackhi_ps(a, b));
+  const __m512d cd = _mm512_castps_pd(_mm512_unpacklo_ps(c, d) + _mm512_unpackhi_ps(c, d));
+  return _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)) + _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd));
+}
+
+// Four of those become the sums of sixteen vectors, in order.
+static inline vf add_quarters(vf a, vf b, vf c, vf d) {
+  const vf ab = _mm512_shuffle_f32x4(a, b, 0x88) + _mm512_shuffle_f32x4(a, b, 0xdd);
+  const vf cd = _mm512_shuffle_f32x4(c, d, 0x88) + _mm512_shuffle_f32x4(c, d, 0xdd);
+  return _mm512_shuffle_f32x4(ab, cd, 0x88) + _mm512_shuffle_f32x4(ab, cd, 0xdd);
+}
+
+// R rows of queries against COLUMNS keys of C vectors each: of.out [R, COLUMNS].
+template <int R, int C>
+static void score_keys(const Product& of, const bf16* const* keys, const bf16* const* next, int64_t size) {
+  const __mmask32 last = size % 32 == 0 ? ~0u : (1u << size % 32) - 1;
+  vf queries[R][C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < C; ++c) queries[r][c] = load(of.rows + r * of.row_stride + c * W);
+  for (int first = 0; first < COLUMNS; first += 16) {
+    vf quads[R][4];
+#pragma GCC unroll 4
+    for (int quad = 0; quad < 4; ++quad) {
+      vf sums[R][4];
+#pragma GCC unroll 4
+      for (int i = 0; i < 4; ++i) {
+        const bf16* key = keys[first + 4 * quad + i];
+        const bf16* later = next[first + 4 * quad + i];
+#pragma GCC unroll 8
+        for (int c = 0; c < C; ++c) {
+          fetch(later + c * 32);
+          const vf part = _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(c == C - 1 ? last : ~0u, key + c * 32));
+#pragma GCC unroll 4
+          for (int r = 0; r < R; ++r) sums[r][i] = Pairs::step(c == 0 ? zero() : sums[r][i], queries[r][c], part);
+        }
+      }
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) quads[r][quad] = add_quads(sums[r][0], sums[r][1], sums[r][2], sums[r][3]);
+    }
+#pragma GCC unroll 4
+    for (int r = 0; r < R; ++r)
+      store(of.out + r * of.out_stride + first, add_quarters(quads[r][0], quads[r][1], quads[r][2], quads[r][3]));
+  }
+}
+
+// R rows of weights against COLUMNS values, of which 32 C columns from `at` on: of.out [R, 32 C], in interleaved order.
+template <int R, int C>
+static void add_values(const Product& of, const bf16* const* values, const bf16* const* next, int64_t at, int64_t size) {
+  vf sums[R][2 * C];
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < 2 * C; ++c) sums[r][c] = of.add ? load(of.out + r * of.out_stride + at + c * W) : zero();
+  const __mmask32 last = size - at >= 32 * C ? ~0u : (1u << size % 32) - 1;
+  for (int pair = 0; pair < COLUMNS / 2; ++pair) {
+    const bf16 *a = values[2 * pair] + at, *b = values[2 * pair + 1] + at;
+    const bf16 *later_a = next[2 * pair] + at, *later_b = next[2 * pair + 1] + at;
+#pragma GCC unroll 4
+    for (int c = 0; c < C; ++c) {
+      const __mmask32 lanes = c == C - 1 ? last : ~0u;
+      fetch(later_a + 32 * c);
+      fetch(later_b + 32 * c);
+      const __m512i x = _mm512_maskz_loadu_epi16(lanes, a + 32 * c), y = _mm512_maskz_loadu_epi16(lanes, b + 32 * c);
+      const vf low = _mm512_castsi512_ps(_mm512_unpacklo_epi16(x, y));
+      const vf high = _mm512_castsi512_ps(_mm512_unpackhi_epi16(x, y));
+#pragma GCC unroll 4
+      for (int r = 0; r < R; ++r) {
+        const vf weights = all(of.rows[r * of.row_stride + pair]);
+        sums[r][2 * c] = Pairs::step(sums[r][2 * c], weights, low);
+        sums[r][2 * c + 1] = Pairs::step(sums[r][2 * c + 1], weights, high);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int r = 0; r < R; ++r)
+#pragma GCC unroll 8
+    for (int c = 0; c < 2 * C; ++c) store(of.out + r * of.out_stride + at + c * W, sums[r][c]);
+}
+
+template <int R>
+static void score_in_place(const Product& of, const bf16* const* keys, const bf16* const* next, int64_t size) {
+  switch ((size + 31) / 32) {
+    case 1: return score_keys<R, 1>(of, keys, next, size);
+    case 2: return score_keys<R, 2>(of, keys, next, size);
+    case 3: return score_keys<R, 3>(of, keys, next, size);
+    case 4: return score_keys<R, 4>(of, keys, next, size);
+    case 8: return score_keys<R, 8>(of, keys, next, size);
+  }
+}
+
+template <int R>
+static void add_in_place(const Product& of, const bf16* const* values, const bf16* const* next, int64_t size) {
+  constexpr int MOST = R > 2 ? 2 : 4;  // sums for 16 of 32 registers
+  int64_t at = 0;
+  for (; at + 32 * MOST <= round_up(size, 32); at += 32 * MOST) add_values<R, MOST>(of, values, next, at, size);
+  for (; at < size; at += 32) add_values<R, 1>(of, values, next, at, size);
+}
+
+// of.out [rows, COLUMNS] = queries . keys, for any number of rows.
+static void score_in_place(Product of, int64_t rows, const bf16* const* keys, const bf16* const* next, int64_t size) {
+  for (int64_t left = rows; left > 0; left -= FEW) {
+    if (left == 1) score_in_place<1>(of, keys, next, size);
+    if (left == 2) score_in_place<2>(of, keys, next, size);
+    if (left == 3) score_in_place<3>(of, keys, next, size);
+    if (left >= FEW) score_in_place<FEW>(of, keys, next, size);
+    of.out += FEW * of.out_stride;
+    of.rows += FEW * of.row_stride;
+    next = keys;  // asked for already
+  }
+}
+
+// of.out [rows, round_up(size, 32)] += weights . values, or = that.
+static void add_in_place(Product of, int64_t rows, const bf16* const* values, const bf16* const* next, int64_t size) {
+  for (int64_t left = rows; left > 0; left -= FEW) {
+    if (left == 1) add_in_place<1>(of, values, next, size);
+    if (left == 2) add_in_place<2>(of, values, next, size);
+    if (left == 3) add_in_place<3>(of, values, next, size);
+    if (left >= FEW) add_in_place<FEW>(of, values, next, size);
+    of.out += FEW * of.out_stride;
+    of.rows += FEW * of.row_stride;
+    next = values;
+  }
+}
+#endif
 
 }  // namespace QUIRE_ISA
 }  // namespace quire

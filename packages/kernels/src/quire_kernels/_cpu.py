@@ -59,7 +59,7 @@ class PagedAttention(Structure):
         ("window", c_int64),
         ("scale", c_float),
         ("softcap", c_float),
-        *((name, c_int32) for name in ("q_type", "kv_type", "out_type")),
+        *((name, c_int32) for name in ("q_type", "kv_type", "out_type", "invariant")),
     )
 
 
