@@ -5,7 +5,6 @@ import torch
 
 from quire_kernels._select import INTERPRETED, OVERRIDE
 
-
 BODIES = ["triton"] if INTERPRETED else ["cpu", "torch"]
 
 
