@@ -190,10 +190,14 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_params=["--system-site-packages"])
 def gpu(session: nox.Session) -> None:
-    """The device tests, on a host whose own torch sees CUDA; without one, every test is skipped."""
+    """On a host whose own torch sees CUDA: the device tests, then kernels and engine; without one, nothing to do."""
+    probe = "import torch; print(torch.cuda.is_available())"
+    sees = session.run("python", "-c", probe, silent=True, log=False, success_codes=[0, 1])
+    if "True" not in str(sees):
+        session.skip("this host's torch sees no CUDA device")
     session.install("--no-deps", *(word for name in PACKAGES for word in ("-e", f"./packages/{name}")))
-    session.install(*GROUPS["test"])
-    session.run("pytest", "-m", "gpu", "tests", *session.posargs)
+    session.install(*GROUPS["test"], *GROUPS["bench"])
+    session.run("python", "-m", "benchmarks.gpu_all", *session.posargs)
 
 
 @nox.session
