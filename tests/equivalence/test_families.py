@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import pytest
 import torch
 from tests.support.families import FAMILIES, REFUSED, Checkpoints, Family, family_named
@@ -10,6 +12,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quire_engine.engine import Engine
 from quire_engine.errors import ModelNotSupported
+from quire_engine.model.native.families import FAMILIES as DESCRIBED
+from quire_kernels.decoder import is_available
 from quire_protocol import SamplingParams
 
 NEW_TOKENS = 12
@@ -18,8 +22,16 @@ PROMPTS = [[*SHARED, 41, 42], [*SHARED, 41, 13, 14], [80], [3] * 17, [*SHARED, 1
 GREEDY = SamplingParams(temperature=0, max_tokens=NEW_TOKENS, ignore_eos=True, logprobs=3)
 
 
-def load(checkpoints: Checkpoints, family: Family) -> Engine:
-    return Engine.load(roomy_config(model=str(checkpoints.path(family))))
+def load(checkpoints: Checkpoints, family: Family, *, native: bool) -> Engine:
+    engine = Engine.load(roomy_config(model=str(checkpoints.path(family)), native=native))
+    assert ("native" in engine.decisions.compute) == native
+    return engine
+
+
+def ways(names: Iterable[str]) -> list[tuple[str, bool]]:
+    """Each family computed by transformers' model, and natively where there is a description: (name, native)."""
+    described = {str(family) for family in FAMILIES if family.model_type in DESCRIBED and is_available()}
+    return [(name, native) for name in names for native in (False, True) if not native or name in described]
 
 
 def own_model(checkpoints: Checkpoints, family: Family) -> PreTrainedModel:
@@ -43,11 +55,12 @@ def generate(model: PreTrainedModel, prompt: list[int]) -> tuple[list[int], torc
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")  # GPT-BigCode up to 5.17
-@pytest.mark.parametrize("family", FAMILIES, ids=str)
-def test_the_schedule_never_changes_the_answer(checkpoints: Checkpoints, family: Family) -> None:
+@pytest.mark.parametrize(("name", "native"), ways(map(str, FAMILIES)))
+def test_the_schedule_never_changes_the_answer(checkpoints: Checkpoints, name: str, native: bool) -> None:
+    family = family_named(name)
     model = own_model(checkpoints, family)
     wanted = [generate(model, prompt) for prompt in PROMPTS]
-    engine = load(checkpoints, family)
+    engine = load(checkpoints, family, native=native)
     for schedule in SCHEDULES:
         answers = serve(engine, schedule, [(prompt, GREEDY) for prompt in PROMPTS])
         assert [answer.tokens for answer in answers] == [tokens for tokens, _ in wanted], schedule
@@ -59,12 +72,14 @@ def test_the_schedule_never_changes_the_answer(checkpoints: Checkpoints, family:
                 assert told.top_logprobs == pytest.approx(top.values.tolist(), abs=1e-4)
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma2", "granite", "cohere", "gpt2", "gpt_oss", "opt"])
-def test_prompt_logprobs_are_those_of_the_whole_prompt_in_one_pass(checkpoints: Checkpoints, name: str) -> None:
+@pytest.mark.parametrize(("name", "native"), ways(["llama", "gemma2", "granite", "cohere", "gpt2", "gpt_oss", "opt"]))
+def test_prompt_logprobs_are_those_of_the_whole_prompt_in_one_pass(
+    checkpoints: Checkpoints, name: str, native: bool
+) -> None:
     family = family_named(name)
     model = own_model(checkpoints, family)
     params = SamplingParams(temperature=0, max_tokens=1, ignore_eos=True, prompt_logprobs=2)
-    answers = serve(load(checkpoints, family), CHUNKS, [(prompt, params) for prompt in PROMPTS])
+    answers = serve(load(checkpoints, family, native=native), CHUNKS, [(prompt, params) for prompt in PROMPTS])
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         with torch.inference_mode():
             logprobs = model(input_ids=torch.tensor([prompt])).logits[0].log_softmax(-1)
@@ -81,4 +96,4 @@ def test_what_cannot_be_served_is_refused_with_the_reason(
     checkpoints: Checkpoints, family: Family, reason: str
 ) -> None:
     with pytest.raises(ModelNotSupported, match=reason):
-        load(checkpoints, family)
+        load(checkpoints, family, native=False)

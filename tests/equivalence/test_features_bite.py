@@ -15,9 +15,11 @@ from quire_engine.attention import AttentionBackend
 from quire_engine.attention.paged import PagedBackend
 from quire_engine.engine import Engine
 from quire_engine.errors import ModelNotSupported
+from quire_engine.model.forward import ModelForward
 from quire_engine.model.load import load_model
 from quire_engine.model.proof import prove
 from quire_engine.model.spec import ModelSpec, read_spec
+from quire_engine.runner.computed import ComputedModel
 from quire_engine.runner.load import Assembly
 from quire_protocol import SamplingParams
 
@@ -55,7 +57,8 @@ def test_dropping_a_feature_changes_tokens(checkpoints: Checkpoints, feature: st
     whole = Engine.load(roomy_config(model=str(checkpoints.path(family))))
     model, spec = load(checkpoints, family)
     layers = prove(model, PagedBackend, architecture=name, context=64)
-    runner = Assembly(model, without(feature), layers, spec, CPU, "raw_logprobs").runner(
+    computed = ComputedModel(spec, ModelForward(model), model.dtype, layers, model.num_parameters())
+    runner = Assembly(computed, without(feature), CPU, "raw_logprobs").runner(
         blocks=whole.decisions.num_blocks,
         block_size=ROOMY["block_size"],
         seats=ROOMY["max_num_seqs"],

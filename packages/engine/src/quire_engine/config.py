@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -57,6 +59,10 @@ class EngineConfig(BaseModel):
     """Launch a step before the tokens of the one before it are read, where what it computes is certain; when absent, on CUDA."""  # noqa: E501
     fusion: bool | None = None
     """Replace modules of the model by faster ones where these are proven to compute the same; when absent, those that were measured to pay on this kind of device."""  # noqa: E501
+    native: bool | None = None
+    """Compute whole steps in the CPU library, without transformers' model; when absent, on a CPU where that is proven to give the same logits."""  # noqa: E501
+    cache_dir: str | None = None
+    """Folder for what is worth keeping from start to start (which models were proven); the user's cache folder when absent."""  # noqa: E501
     generation_config: str = "auto"
     """Where sampling defaults come from: auto (the checkpoint), vllm (none), or a folder."""
     max_logprobs: Annotated[int, Field(ge=-1)] = 20
@@ -130,6 +136,8 @@ class Decisions(BaseModel):
     """Size of the KV cache in bytes."""
     attention_backend: str
     """Which attention runs."""
+    compute: str = "transformers"
+    """What computes a step: transformers' model, or the native decoder with its instruction set and threads."""
     enable_prefix_caching: bool
     """Whether prompts that begin alike share blocks."""
     scheduling_policy: SchedulingPolicy
@@ -165,3 +173,11 @@ class Decisions(BaseModel):
     def kv_cache_tokens(self) -> int:
         """Tokens that fit the KV cache."""
         return self.num_blocks * self.block_size
+
+
+def cache_folder(config: EngineConfig) -> Path:
+    """Where to keep what is worth keeping: as asked, or where the XDG base directories have it."""
+    if config.cache_dir is not None:
+        return Path(config.cache_dir).expanduser()
+    home = os.environ.get("XDG_CACHE_HOME")
+    return (Path(home) if home else Path.home() / ".cache") / "quire"

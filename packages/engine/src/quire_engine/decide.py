@@ -26,14 +26,17 @@ def decide(
     parameters: int,
     embeds_width: int | None = None,
     fusion: tuple[Fused, ...] = (),
+    compute: str = "transformers",
+    not_native: str | None = None,
 ) -> Decisions:
     """Settle everything, once. ConfigError where the wishes contradict the model or the machine.
 
     `attention`, `layers`, `parameters`, `embeds_width` and `fusion` are what the loaded model came to: its backend's
     name, what each layer caches for a token, the number of its weights, and of numbers in an embedding if it is to take
-    these, and which of its modules were replaced.
+    these, and which of its modules were replaced. `compute` names what computes a step, `not_native` says why the
+    native decoder does not, where it might have been expected to.
     """
-    notes: list[str] = []
+    notes = [f"not computed natively, which is faster: {not_native}"] if not_native else []
     dtype = settle_dtype(config, spec)
     wanted_length = settle_context(config, spec, notes)
     block_size = config.block_size or BLOCK_SIZE
@@ -58,6 +61,7 @@ def decide(
         num_blocks=num_blocks,
         kv_cache_bytes=num_blocks * block_size * token_bytes,
         attention_backend=attention,
+        compute=compute,
         enable_prefix_caching=config.enable_prefix_caching,
         scheduling_policy=config.scheduling_policy,
         max_logprobs=config.max_logprobs,

@@ -41,7 +41,7 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
     """The decisions as (label, text)."""
     prefix = "prompts that begin alike share it" if decisions.enable_prefix_caching else "nothing is shared"
     yield "model", f"{name} ({decisions.architecture}, {count(decisions.parameters)} parameters, {decisions.dtype})"
-    yield "device", f"{decisions.device}, attention by {decisions.attention_backend}"
+    yield "device", f"{decisions.device}, computed by {decisions.compute}, attention by {decisions.attention_backend}"
     yield "context", f"{decisions.max_model_len:,} tokens, prompt and answer together"
     yield (
         "cache",

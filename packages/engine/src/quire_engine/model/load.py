@@ -19,7 +19,7 @@ def load_model(
     spec: ModelSpec, *, dtype: str, device: torch.device, trust_remote_code: bool, progress: bool
 ) -> PreTrainedModel:
     """The model in eval mode, weights from safetensors only, none of them missing or made up."""
-    with _quiet(progress):
+    with quiet(progress):
         try:
             loaded: Any = AutoModelForCausalLM.from_pretrained(
                 spec.path,
@@ -51,7 +51,7 @@ def _require_every_weight(spec: ModelSpec, info: dict[str, Any]) -> None:
 
 
 @contextmanager
-def _quiet(progress: bool) -> Iterator[None]:
+def quiet(progress: bool) -> Iterator[None]:
     """transformers' own bar when one is asked for; no advice meant for people who train."""
     verbosity, had_bar = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)

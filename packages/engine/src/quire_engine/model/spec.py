@@ -67,10 +67,10 @@ class ModelSpec:
 
 def read_spec(path: Path, config: EngineConfig) -> ModelSpec:
     """Read a checkpoint folder; ModelNotSupported for what cannot be served, with the reason."""
-    whole = _read_config(path, config.trust_remote_code)
+    whole = read_config(path, config.trust_remote_code)
     _refuse_other_kinds(path, whole, config.trust_remote_code)
     text = whole.get_text_config()
-    generation = _read_json(path / "generation_config.json")
+    generation = read_json(path / "generation_config.json")
     return ModelSpec(
         path=path,
         architecture=_architecture(whole),
@@ -78,14 +78,15 @@ def read_spec(path: Path, config: EngineConfig) -> ModelSpec:
         vocab_size=text.vocab_size,
         context=_context_limit(text),
         eos_token_ids=_eos_token_ids(text.eos_token_id, whole.eos_token_id, generation.get("eos_token_id")),
-        sampling_defaults=_sampling_defaults(config.generation_config, generation),
+        sampling_defaults=read_sampling_defaults(path, config.generation_config),
     )
 
 
-def _read_config(path: Path, trust_remote_code: bool) -> PreTrainedConfig:
+def read_config(path: Path, trust_remote_code: bool = False) -> PreTrainedConfig:
+    """config.json with its defaults filled in, as transformers' own class for it. ConfigError where there is none."""
     from transformers import AutoConfig
 
-    raw = _read_json(path / "config.json")
+    raw = read_json(path / "config.json")
     if not raw:
         raise ConfigError(f"{path} has no config.json: it is not a checkpoint of a transformers model")
     kind = raw.get("model_type")
@@ -205,21 +206,19 @@ def _eos_token_ids(*sources: int | list[int] | None) -> tuple[int, ...]:
     return tuple(ids)
 
 
-def _sampling_defaults(wanted: str, own: Mapping[str, Any]) -> dict[str, Any]:
+def read_sampling_defaults(path: Path, wanted: str) -> dict[str, Any]:
     """From the checkpoint ("auto"), from nowhere ("vllm": SamplingParams' own defaults hold), or from a folder."""
     if wanted == "vllm":
         return {}
-    source = own
-    if wanted != "auto":
-        source = _read_json(Path(wanted) / "generation_config.json")
-        if not source:
-            raise ConfigError(
-                f"generation_config {wanted!r}: a folder with a generation_config.json, 'auto' or 'vllm' is needed"
-            )
+    source = read_json((path if wanted == "auto" else Path(wanted)) / "generation_config.json")
+    if not source and wanted != "auto":
+        raise ConfigError(
+            f"generation_config {wanted!r}: a folder with a generation_config.json, 'auto' or 'vllm' is needed"
+        )
     return {ours: source[theirs] for theirs, ours in SAMPLING_DEFAULTS.items() if source.get(theirs) is not None}
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
     """The object in a file; empty when there is no such file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

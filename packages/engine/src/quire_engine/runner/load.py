@@ -1,37 +1,26 @@
-"""From an EngineConfig to a runner that is ready: resolve, read, load, prove, measure, decide, allocate."""
+"""From an EngineConfig to a runner that is ready: a model that computes, measure, decide, allocate."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 
-from quire_engine.attention import BACKENDS, AttentionBackend, InvariantPagedBackend
+from quire_engine.attention import AttentionBackend
 from quire_engine.checkpoint import resolve
 from quire_engine.config import Decisions, EngineConfig, LogprobsMode
-from quire_engine.decide import decide, settle_context, settle_dtype
+from quire_engine.decide import decide, settle_context
 from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine, measure_cpu, measure_cuda
-from quire_engine.kv.cache import KVCache, LayerShape
-from quire_engine.model.embeds import prove_embeds
-from quire_engine.model.forward import ModelForward
-from quire_engine.model.fusion import INVARIANT_PASSES, PASSES, FusionPass, fuse
-from quire_engine.model.fusion.experts import INVARIANT_EXPERTS
-from quire_engine.model.invariant import InvariantForward
-from quire_engine.model.load import load_model
-from quire_engine.model.proof import prove
-from quire_engine.model.spec import ModelSpec, read_spec
+from quire_engine.kv.cache import KVCache
 from quire_engine.runner.base import Runner
+from quire_engine.runner.computed import ComputedModel, backend, load_computed
 from quire_engine.runner.eager import EagerRunner
 from quire_engine.runner.graphs import LARGEST, Capture, CudaCapture, GraphRunner, StaticInputs, padded_sizes
 from quire_engine.runner.invariance import BLOCK_SIZE, BLOCKS, prove_invariance
 from quire_engine.runner.pack import Packer
 from quire_engine.runner.rehearsal import made_up
 from quire_engine.sampling.sampler import Sampler
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 REHEARSAL_BLOCK = 16
 GRAPHS_BYTES = 256 << 20
@@ -41,33 +30,23 @@ GRAPHS_BYTES = 256 << 20
 def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisions]:
     """Load the model that was asked for; ConfigError, with the way out, where that cannot be done."""
     device = _find_device(config)
-    spec = read_spec(resolve(config.model, config.revision), config)
-    context = settle_context(config, spec, notes=[])  # contradictions come to light before any weight is read
-    model = load_model(
-        spec,
-        dtype=settle_dtype(config, spec),
-        device=device,
-        trust_remote_code=config.trust_remote_code,
-        progress=progress,
-    )
-    attention = InvariantPagedBackend if config.batch_invariant else BACKENDS[0]
-    embeds_width = prove_embeds(model, architecture=spec.architecture) if config.enable_prompt_embeds else None
-    layers = prove(model, attention, architecture=spec.architecture, context=context)
-    parameters = model.num_parameters()
-    fusion = fuse(model, fusion_passes(config, device), layers, context=context)
-    build = Assembly(model, attention, layers, spec, device, config.logprobs_mode, config.batch_invariant)
+    model = load_computed(resolve(config.model, config.revision), config, device, progress=progress)
+    build = Assembly(model, backend(config), device, config.logprobs_mode)
     if config.batch_invariant:
         build.prove_invariance()
+    context = settle_context(config, model.spec, notes=[])
     machine = measure_cpu() if device.type == "cpu" else build.measure_cuda(config, context)
     decisions = decide(
         config,
-        spec,
+        model.spec,
         machine,
-        attention=attention.name,
-        layers=layers,
-        parameters=parameters,
-        fusion=fusion,
-        embeds_width=embeds_width,
+        attention=build.attention.name,
+        layers=model.layers,
+        parameters=model.parameters,
+        fusion=model.fusion,
+        embeds_width=model.embeds_width,
+        compute=model.computed_by,
+        not_native=model.not_native,
     )
     runner = build.runner(
         blocks=decisions.num_blocks,
@@ -95,24 +74,21 @@ def graphed(eager: EagerRunner, decisions: Decisions, capture: Capture, device: 
 class Assembly:
     """The parts from which runners are put together."""
 
-    model: PreTrainedModel
+    model: ComputedModel
     attention: type[AttentionBackend]
-    layers: tuple[LayerShape, ...]
-    spec: ModelSpec
     device: torch.device
     logprobs_mode: LogprobsMode
-    batch_invariant: bool = False
 
     def runner(self, *, blocks: int, block_size: int, seats: int, max_model_len: int) -> EagerRunner:
         """A runner with a cache of its own."""
-        vocab_size = self.spec.vocab_size
+        vocab_size = self.model.spec.vocab_size
         return EagerRunner(
-            InvariantForward(ModelForward(self.model)) if self.batch_invariant else ModelForward(self.model),
-            KVCache.allocate(self.layers, blocks, block_size, self.model.dtype, self.device),
+            self.model.forward,
+            KVCache.allocate(self.model.layers, blocks, block_size, self.model.dtype, self.device),
             attention=self.attention,
             sampler=Sampler(
                 vocab_size=vocab_size,
-                eos_token_ids=self.spec.eos_token_ids,
+                eos_token_ids=self.model.spec.eos_token_ids,
                 device=self.device,
                 logprobs_mode=self.logprobs_mode,
             ),
@@ -125,7 +101,8 @@ class Assembly:
     def prove_invariance(self) -> None:
         """ModelNotSupported if company changes a sequence's logits."""
         runner = self.runner(blocks=BLOCKS, block_size=BLOCK_SIZE, seats=2, max_model_len=BLOCKS * BLOCK_SIZE)
-        prove_invariance(runner, architecture=self.spec.architecture, vocab_size=self.spec.vocab_size)
+        spec = self.model.spec
+        prove_invariance(runner, architecture=spec.architecture, vocab_size=spec.vocab_size)
 
     def measure_cuda(self, config: EngineConfig, context: int) -> Machine:
         """The card with the model on it, after the largest step, computed in a cache just large enough for it."""
@@ -141,16 +118,6 @@ class Assembly:
         del runner  # and its cache, which must not count as taken
         graphs = 0 if config.enforce_eager else GRAPHS_BYTES + peak * min(LARGEST, tokens) // tokens
         return measure_cuda(self.device, peak + graphs)
-
-
-def fusion_passes(config: EngineConfig, device: torch.device) -> tuple[FusionPass, ...]:
-    """The passes that were asked for; unless told otherwise, those that pay on this device."""
-    passes = INVARIANT_PASSES if config.batch_invariant else PASSES
-    if config.fusion is None:
-        # Experts one by one are products of as many rows as chose them: where that must not matter, they are fused.
-        needed = (INVARIANT_EXPERTS,) if config.batch_invariant else ()
-        return tuple(each for each in passes if device.type == "cuda" or each.pays_on_cpu or each in needed)
-    return passes if config.fusion else ()
 
 
 def _find_device(config: EngineConfig) -> torch.device:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ctypes
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from quire_kernels import _cpu
 from quire_kernels._checks import FLOATS, Checks, ShapeError
-from quire_kernels._select import BodyError
+from quire_kernels._select import BodyError, choose
 from quire_kernels.decoder.description import Activation, Description, Layer, Norm, Rotation, WeightSource
 from quire_kernels.linear import ACTIVATIONS as GATES
 from quire_kernels.linear import KINDS, PackedLinear, pack_linear
@@ -21,6 +23,19 @@ WIDEST_HEAD: Final = 1024  # of csrc/cpu/decoder.h
 OWN_ROWS: Final = 8192  # elements up to which every thread normalises all rows for itself, instead of meeting
 ACTIVATIONS: Final[tuple[Activation, ...]] = ("silu", "gelu", "gelu_tanh", "relu_squared")  # of QuirePlainActivation
 NORMS: Final = {"rms": 1, "layer": 2}  # of QuireNormKind
+
+
+def is_available() -> bool:
+    """Whether a Decoder can be made: the library is there, and no other body was asked for."""
+    return _cpu.library is not None and choose(torch.device("cpu")) == "cpu"
+
+
+@cache
+def fingerprint() -> str:
+    """Changes with the library and the instruction set in use."""
+    if _cpu.library is None:
+        return ""
+    return f"{hashlib.sha256(_cpu.PATH.read_bytes()).hexdigest()[:16]} {_cpu.library.isa}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,6 +104,12 @@ class Decoder:
     def nbytes(self) -> int:
         """Bytes of packed weights."""
         return self._packed_bytes
+
+    @property
+    def runs_on(self) -> str:
+        """What it runs on, in words."""
+        threads = self._library.threads
+        return f"{self._library.isa}, {threads} {'thread' if threads == 1 else 'threads'}"
 
     def step(
         self,

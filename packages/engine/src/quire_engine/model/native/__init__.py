@@ -1,0 +1,1 @@
+"""Models that the CPU library computes whole: described by their configuration, proven against transformers once."""
