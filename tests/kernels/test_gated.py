@@ -56,7 +56,9 @@ def test_rows_of_other_tensors_are_taken_as_they_are() -> None:
 def test_any_shape_agrees_with_the_reference(rows: int, size: int, activation: str, scale: float) -> None:
     gate_up = problem(rows, size, scale=scale)
     exact = reference(gate_up.double(), activation)
-    torch.testing.assert_close(gated(gate_up, activation=activation).double(), exact, rtol=1e-5, atol=1e-5)
+    # Far below zero a gelu is a small difference, off by roundings of gate * up.
+    atol = 1e-5 + 2e-6 * scale**2
+    torch.testing.assert_close(gated(gate_up, activation=activation).double(), exact, rtol=1e-5, atol=atol)
 
 
 def test_arguments_that_do_not_fit_are_named() -> None:

@@ -19,9 +19,6 @@ constexpr int64_t PACKING = 24;     // what packing a key costs, in rows that it
 
 static_assert(PART % COLUMNS == 0, "a part is whole groups of columns");
 
-static inline int64_t at_least(int64_t n, int64_t least) { return n < least ? least : n; }
-static inline int64_t at_most(int64_t n, int64_t most) { return n > most ? most : n; }
-
 static inline int64_t element_bytes(int32_t type) { return type == QUIRE_F32 ? 4 : 2; }
 
 // A span's queries from `first` on, and the keys they see.

@@ -1,6 +1,8 @@
 // Compiled once per instruction set: all kernels, and the table that names them.
 #include "attention.h"
 #include "decoder.h"
+#include "draw.h"
+#include "heads.h"
 #include "kernels.h"
 #include "linear.h"
 #include "norms.h"
@@ -17,6 +19,11 @@ extern const Kernels kernels = {
     rms_norm,
     paged_attention,
     paged_attention_scratch,
+    store_kv,
+    rotary,
+    gated,
+    draw,
+    draw_scratch,
     linear,
     pack_linear,
     decoder_step,

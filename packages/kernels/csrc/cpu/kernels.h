@@ -12,6 +12,11 @@ struct Kernels {
   void (*rms_norm)(const Share&, const QuireRmsNorm&);
   void (*paged_attention)(const Share&, const QuirePagedAttention&);
   int64_t (*paged_attention_scratch)(const QuirePagedAttention&, int threads);  // bytes
+  void (*store_kv)(const Share&, const QuireStoreKv&);
+  void (*rotary)(const Share&, const QuireRotary&);
+  void (*gated)(const Share&, const QuireGated&);
+  void (*draw)(const Share&, const QuireDraw&);
+  int64_t (*draw_scratch)(const QuireDraw&, int threads);  // bytes
   void (*linear)(const Share&, const QuireLinear&);
   void (*pack_linear)(const Share&, const QuirePackLinear&);
   void (*decoder_step)(const Share&, const QuireDecoderStep&);

@@ -101,6 +101,10 @@ void quire_set_threads(int count) { quire::set_threads(count); }
 int64_t quire_size_of(const char* op) {
   if (strcmp(op, "rms_norm") == 0) return sizeof(QuireRmsNorm);
   if (strcmp(op, "paged_attention") == 0) return sizeof(QuirePagedAttention);
+  if (strcmp(op, "store_kv") == 0) return sizeof(QuireStoreKv);
+  if (strcmp(op, "rotary") == 0) return sizeof(QuireRotary);
+  if (strcmp(op, "gated") == 0) return sizeof(QuireGated);
+  if (strcmp(op, "draw") == 0) return sizeof(QuireDraw);
   if (strcmp(op, "linear") == 0) return sizeof(QuireLinear);
   if (strcmp(op, "pack_linear") == 0) return sizeof(QuirePackLinear);
   if (strcmp(op, "decoder_step") == 0) return sizeof(QuireDecoderStep);
@@ -123,6 +127,20 @@ void quire_paged_attention(const QuirePagedAttention* op) {
   for (int64_t span = 0; span < op->spans; ++span) keys += op->lengths[span];
   quire::run_op(quire::chosen().paged_attention, *op, keys * op->kv_heads * (op->size + op->v_size));
 }
+
+void quire_store_kv(const QuireStoreKv* op) {
+  quire::run_op(quire::chosen().store_kv, *op, op->tokens * op->heads * (op->size + op->v_size));
+}
+
+void quire_rotary(const QuireRotary* op) {
+  quire::run_op(quire::chosen().rotary, *op, op->tokens * (op->q_heads + op->k_heads) * op->size);
+}
+
+void quire_gated(const QuireGated* op) { quire::run_op(quire::chosen().gated, *op, op->rows * op->size); }
+
+int64_t quire_draw_scratch(const QuireDraw* op, int threads) { return quire::chosen().draw_scratch(*op, threads); }
+
+void quire_draw(const QuireDraw* op) { quire::run_op(quire::chosen().draw, *op, op->rows * op->size); }
 
 void quire_linear(const QuireLinear* op) {
   quire::run_op(quire::chosen().linear, *op, op->rows + quire_blocks(op->n, op->gate) * 16 * op->k);

@@ -106,7 +106,7 @@ struct QuireStoreKv {
   int64_t tokens, heads, size, v_size, block;
   int64_t key_token, key_head, value_token, value_head;  // strides
   int64_t k_block, k_slot, k_head, v_block, v_slot, v_head;
-  int32_t from_type, to_type;
+  int32_t type;  // of all of them
 };
 
 // Half-split rotary embedding of q and k in place, after a norm of each head where there is a weight.
@@ -120,8 +120,7 @@ struct QuireRotary {
   int64_t tokens, q_heads, k_heads, size, half;
   int64_t q_token, q_head, k_token, k_head, cos_token, sin_token;  // strides
   float eps, offset;
-  int32_t type;         // of q and k
-  int32_t weight_type;  // of the weights
+  int32_t type;  // of all but the angles
 };
 
 // out = activation(gate) * up, where each row of gate_up is the gate's columns and then as many values.
@@ -130,8 +129,7 @@ struct QuireGated {
   const void* gate_up;  // [rows, 2 size], rows `stride` apart
   int64_t rows, size, stride;
   int32_t gate;         // a QuireGate, but not QUIRE_UNGATED
-  int32_t type;      // of gate_up
-  int32_t out_type;
+  int32_t type;  // of both
 };
 
 // Scratch of a product: its rows in the type and the length that the kind of weight wants, where x is not that already.
@@ -142,3 +140,18 @@ static inline int64_t quire_scratch_bytes(const struct QuireLinear* op) {
   if (op->kind == QUIRE_KIND_BF16) return op->x_type == QUIRE_BF16 && op->k == padded ? 0 : op->rows * padded * 2;
   return op->x_type == QUIRE_F32 ? 0 : op->rows * op->k * 4;
 }
+
+// A token of each row of logits: the op draw of quire_kernels, see there.
+struct QuireDraw {
+  int64_t* tokens;           // [rows]
+  float* best;               // [rows]
+  const void* logits;        // [rows, size], rows `stride` apart
+  const double* uniform;     // [rows]
+  const float* temperature;  // [rows]
+  const int64_t* top_k;      // [rows] or null
+  const float* top_p;        // [rows] or null
+  const float* min_p;        // [rows] or null
+  void* scratch;             // of quire_draw_scratch(op, threads) bytes, 64-byte aligned
+  int64_t rows, size, stride;
+  int32_t type;  // of the logits
+};

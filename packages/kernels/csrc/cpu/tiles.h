@@ -19,6 +19,8 @@ constexpr int ROWS = 6;  // at once: with four vectors of columns they fill 24 o
 constexpr int ROWS = 3;  // 12 of 16
 #endif
 
+static inline int64_t at_least(int64_t n, int64_t least) { return n < least ? least : n; }
+static inline int64_t at_most(int64_t n, int64_t most) { return n > most ? most : n; }
 static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 // Lanes from begin up to end, which may lie outside the vector.

@@ -158,9 +158,60 @@ class DecoderLogits(Structure):
     _fields_ = (("decoder", c_void_p), ("chosen", c_void_p), ("logits", c_void_p), ("chosen_rows", c_int64))
 
 
+class StoreKv(Structure):
+    """QuireStoreKv of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("keys", "values", "key", "value", "slots")),
+        *((name, c_int64) for name in ("tokens", "heads", "size", "v_size", "block")),
+        *((name, c_int64) for name in ("key_token", "key_head", "value_token", "value_head")),
+        *((name, c_int64) for name in ("k_block", "k_slot", "k_head", "v_block", "v_slot", "v_head")),
+        ("type", c_int32),
+    )
+
+
+class Rotary(Structure):
+    """QuireRotary of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("q", "k", "cos", "sin", "q_weight", "k_weight")),
+        *((name, c_int64) for name in ("tokens", "q_heads", "k_heads", "size", "half")),
+        *((name, c_int64) for name in ("q_token", "q_head", "k_token", "k_head", "cos_token", "sin_token")),
+        ("eps", c_float),
+        ("offset", c_float),
+        ("type", c_int32),
+    )
+
+
+class Gated(Structure):
+    """QuireGated of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("out", "gate_up")),
+        *((name, c_int64) for name in ("rows", "size", "stride")),
+        ("gate", c_int32),
+        ("type", c_int32),
+    )
+
+
+class Draw(Structure):
+    """QuireDraw of csrc/cpu/ops.h."""
+
+    _fields_ = (
+        *((name, c_void_p) for name in ("tokens", "best", "logits", "uniform", "temperature")),
+        *((name, c_void_p) for name in ("top_k", "top_p", "min_p", "scratch")),
+        *((name, c_int64) for name in ("rows", "size", "stride")),
+        ("type", c_int32),
+    )
+
+
 OPS: Final[dict[str, type[Structure]]] = {
     "rms_norm": RmsNorm,
     "paged_attention": PagedAttention,
+    "store_kv": StoreKv,
+    "rotary": Rotary,
+    "gated": Gated,
+    "draw": Draw,
     "linear": Linear,
     "pack_linear": PackLinear,
     "decoder_step": DecoderStep,

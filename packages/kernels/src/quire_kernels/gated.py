@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quire_kernels._checks import FLOATS, Checks
+from quire_kernels._cpu import TYPES, Gated, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -55,10 +56,25 @@ def reference(gate_up: Tensor, activation: str) -> Tensor:
     return (ACTIVATIONS[activation](gate) * up).to(gate_up.dtype)
 
 
-def cpu(gate_up: Tensor, activation: str) -> Tensor:
+def by_torch(gate_up: Tensor, activation: str) -> Tensor:
     """The same in float32."""
     gate, up = gate_up.chunk(2, -1)
     return ACTIVATIONS[activation](gate.float()).mul_(up).to(gate_up.dtype)
+
+
+def by_library(gate_up: Tensor, activation: str) -> Tensor:
+    """One call of csrc/cpu/heads.h."""
+    rows, size = gate_up.shape[0], gate_up.shape[1] // 2
+    out = gate_up.new_empty(rows, size)
+    gate, kind = list(ACTIVATIONS).index(activation) + 1, TYPES[gate_up.dtype]  # QuireGate begins with none
+    assert library is not None
+    library.run("gated", Gated(pointer(out), pointer(gate_up), rows, size, gate_up.stride(0), gate, kind))
+    return out
+
+
+def cpu(gate_up: Tensor, activation: str) -> Tensor:
+    """By the library where there is one."""
+    return (by_torch if library is None else by_library)(gate_up, activation)
 
 
 if HAS_TRITON:
@@ -101,5 +117,5 @@ _gated = define(
     "gated(Tensor gate_up, str activation) -> Tensor",
     check=check,
     fake=lambda gate_up, _: gate_up.new_empty(gate_up.shape[0], gate_up.shape[1] // 2),
-    bodies={"reference": reference, "cpu": cpu, "triton": by_triton},
+    bodies={"reference": reference, "cpu": cpu, "torch": by_torch, "triton": by_triton},
 )

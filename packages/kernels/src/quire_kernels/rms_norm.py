@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from quire_kernels._checks import FLOATS, Checks
+from quire_kernels._cpu import TYPES, RmsNorm, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -58,15 +59,36 @@ def reference_add(x: Tensor, residual: Tensor, weight: Tensor, eps: float, offse
     return reference(residual, weight, eps, offset)
 
 
-def cpu(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+def by_torch(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
     """By torch's own norm."""
     scale = weight.float() + offset if offset else weight.float()
     return torch.nn.functional.rms_norm(x.float(), weight.shape, scale, eps).to(x.dtype)
 
 
-def cpu_add(x: Tensor, residual: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+def by_torch_add(x: Tensor, residual: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
     """The sum, then the norm."""
-    return cpu(residual.add_(x), weight, eps, offset)
+    return by_torch(residual.add_(x), weight, eps, offset)
+
+
+def by_library(x: Tensor, residual: Tensor | None, weight: Tensor, eps: float, offset: float) -> Tensor:
+    """One call of csrc/cpu/norms.h."""
+    rows, size = x.shape
+    out = x.new_empty(rows, size)
+    tensors = map(pointer, (out, x, residual, weight))
+    assert library is not None
+    library.run("rms_norm", RmsNorm(*tensors, rows, size, x.stride(0), eps, offset, TYPES[x.dtype]))
+    return out
+
+
+def cpu(x: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+    """By the library where there is one."""
+    return by_torch(x, weight, eps, offset) if library is None else by_library(x, None, weight, eps, offset)
+
+
+def cpu_add(x: Tensor, residual: Tensor, weight: Tensor, eps: float, offset: float) -> Tensor:
+    """By the library where there is one, for residuals in one piece."""
+    body = by_torch_add if library is None or not residual.is_contiguous() else by_library
+    return body(x, residual, weight, eps, offset)
 
 
 if HAS_TRITON:
@@ -119,11 +141,11 @@ _rms_norm = define(
     "rms_norm(Tensor x, Tensor weight, float eps, float offset) -> Tensor",
     check=check,
     fake=lambda x, *_: x.new_empty(x.shape),
-    bodies={"reference": reference, "cpu": cpu, "triton": by_triton},
+    bodies={"reference": reference, "cpu": cpu, "torch": by_torch, "triton": by_triton},
 )
 _add_rms_norm = define(
     "add_rms_norm(Tensor x, Tensor(a!) residual, Tensor weight, float eps, float offset) -> Tensor",
     check=check_add,
     fake=lambda x, *_: x.new_empty(x.shape),
-    bodies={"reference": reference_add, "cpu": cpu_add, "triton": by_triton_add},
+    bodies={"reference": reference_add, "cpu": cpu_add, "torch": by_torch_add, "triton": by_triton_add},
 )

@@ -1,9 +1,12 @@
 """`rotary`: turns queries and keys by their positions; knows angles, not where a model's frequencies come from."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from quire_kernels._checks import FLOATS, Checks
+from quire_kernels._cpu import TYPES, Rotary, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -85,7 +88,7 @@ def reference(
         heads.copy_(turned)
 
 
-def cpu(
+def by_torch(
     q: Tensor,
     k: Tensor,
     cos: Tensor,
@@ -106,6 +109,35 @@ def cpu(
         a, b = x[:, :, :half], x[:, :, half : 2 * half]
         turned = a * cos - b * sin, b * cos + a * sin
         heads[:, :, :half], heads[:, :, half : 2 * half] = turned
+
+
+def by_library(
+    q: Tensor,
+    k: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    q_weight: Tensor | None,
+    k_weight: Tensor | None,
+    eps: float,
+    offset: float,
+) -> None:
+    """One call of csrc/cpu/heads.h."""
+    tokens, q_heads, size = q.shape
+    op = Rotary(
+        *map(pointer, (q, k, cos, sin, q_weight, k_weight)), tokens, q_heads, k.shape[1], size, cos.shape[1],
+        *q.stride()[:2], *k.stride()[:2], cos.stride(0), sin.stride(0), eps, offset, TYPES[q.dtype],
+    )  # fmt: skip
+    assert library is not None
+    library.run("rotary", op)
+
+
+_LARGEST_HEAD = 1024  # ROTARY_MOST of csrc/cpu/heads.h
+
+
+def cpu(q: Tensor, *rest: Any) -> None:
+    """By the library where there is one, but for enormous heads."""
+    body = by_torch if library is None or q.shape[2] > _LARGEST_HEAD else by_library
+    body(q, *rest)
 
 
 if HAS_TRITON:
@@ -201,5 +233,5 @@ _rotary = define(
     "float offset) -> ()",
     check=check,
     fake=lambda *_: None,
-    bodies={"reference": reference, "cpu": cpu, "triton": by_triton},
+    bodies={"reference": reference, "cpu": cpu, "torch": by_torch, "triton": by_triton},
 )

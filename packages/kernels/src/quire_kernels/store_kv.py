@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from quire_kernels._checks import FLOAT8, FLOATS, Checks, require_float8
+from quire_kernels._cpu import TYPES, StoreKv, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -72,7 +73,7 @@ def reference(
             values[block, offset] = value[row]
 
 
-def cpu(
+def by_torch(
     key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor, key_scale: float, value_scale: float
 ) -> None:
     """All rows at once."""
@@ -84,6 +85,26 @@ def cpu(
     where = slots // block, slots % block
     keys[where] = key
     values[where] = value
+
+
+def by_library(key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor) -> None:
+    """One call of csrc/cpu/heads.h."""
+    tokens, heads, size = key.shape
+    op = StoreKv(
+        *map(pointer, (keys, values, key, value, slots)), tokens, heads, size, value.shape[2], keys.shape[1],
+        *key.stride()[:2], *value.stride()[:2], *keys.stride()[:3], *values.stride()[:3], TYPES[key.dtype],
+    )  # fmt: skip
+    assert library is not None
+    library.run("store_kv", op)
+
+
+def cpu(
+    key: Tensor, value: Tensor, keys: Tensor, values: Tensor, slots: Tensor, key_scale: float, value_scale: float
+) -> None:
+    """By the library where there is one; by torch also into float8, which the library does not know."""
+    if library is None or keys.dtype == FLOAT8:
+        return by_torch(key, value, keys, values, slots, key_scale, value_scale)
+    return by_library(key, value, keys, values, slots.contiguous())
 
 
 if HAS_TRITON:
@@ -147,5 +168,5 @@ _store_kv = define(
     "float key_scale, float value_scale) -> ()",
     check=check,
     fake=lambda *_: None,
-    bodies={"reference": reference, "cpu": cpu, "triton": by_triton},
+    bodies={"reference": reference, "cpu": cpu, "torch": by_torch, "triton": by_triton},
 )
