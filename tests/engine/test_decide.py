@@ -94,3 +94,12 @@ def test_a_context_that_was_asked_for_is_never_lowered() -> None:
 def test_no_memory_at_all_is_refused() -> None:
     with pytest.raises(ConfigError, match="no memory is left"):
         settle(cpu(free=1000))
+
+
+def test_graphs_and_overlap_are_for_cuda_unless_asked_for_or_against() -> None:
+    cuda = Machine("cuda Some Card", 80 * GIB, 60 * GIB)
+    assert (settle(cuda).captures_graphs, settle(cuda).async_scheduling) == (True, True)
+    assert (settle().captures_graphs, settle().async_scheduling) == (False, False)
+    assert not settle(cuda, enforce_eager=True).captures_graphs
+    assert not settle(cuda, async_scheduling=False).async_scheduling
+    assert settle(async_scheduling=True).async_scheduling

@@ -22,11 +22,19 @@ PARAMS = (
 REQUESTS = [(prompt, PARAMS[row % 2]) for row, prompt in enumerate(PROMPTS)]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["llama", "qwen3", "gemma2", "mixtral", "qwen3_moe", "gpt2", "phi"])
-def test_no_schedule_changes_a_bit(checkpoints: Checkpoints, name: str, dtype: str) -> None:
+DENSE = ("llama", "qwen3", "gemma2")
+BY_TRANSFORMERS = (*DENSE, "mixtral", "qwen3_moe", "gpt2", "phi")
+
+
+WAYS = [(name, dtype, False) for name in BY_TRANSFORMERS for dtype in ("float32", "bfloat16")]
+WAYS += [(name, "float32", True) for name in DENSE]
+
+
+@pytest.mark.parametrize(("name", "dtype", "native"), WAYS)
+def test_no_schedule_changes_a_bit(checkpoints: Checkpoints, name: str, dtype: str, native: bool) -> None:
     path = str(checkpoints.path(family_named(name)))
-    engine = Engine.load(roomy_config(model=path, dtype=dtype, batch_invariant=True, logprobs_mode="raw_logits"))
+    how = {"dtype": dtype, "native": native, "logprobs_mode": "raw_logits"}
+    engine = Engine.load(roomy_config(model=path, batch_invariant=True, **how))
     assert engine.decisions.batch_invariant
     wanted = serve(engine, SCHEDULES[0], REQUESTS)
     for schedule in SCHEDULES[1:]:
@@ -37,7 +45,9 @@ def test_no_schedule_changes_a_bit(checkpoints: Checkpoints, name: str, dtype: s
 
 def test_the_mode_gives_the_same_tokens_as_without(checkpoints: Checkpoints) -> None:
     path = str(checkpoints.path(family_named("qwen3")))
-    plain, fixed = (Engine.load(roomy_config(model=path, batch_invariant=value)) for value in (False, True))
+    plain, fixed = (
+        Engine.load(roomy_config(model=path, native=False, batch_invariant=value)) for value in (False, True)
+    )
     answers = [[own.tokens for own in serve(engine, SCHEDULES[0], REQUESTS)] for engine in (plain, fixed)]
     assert answers[0] == answers[1]
 
@@ -52,7 +62,7 @@ def test_what_cannot_be_kept_is_refused_with_the_reason(
     monkeypatch.setattr(invariant, "in_blocks", leaky)
     path = str(checkpoints.path(family_named("llama")))
     with pytest.raises(ModelNotSupported, match="batch_invariant cannot be kept: LlamaForCausalLM"):
-        Engine.load(roomy_config(model=path, batch_invariant=True))
+        Engine.load(roomy_config(model=path, native=False, batch_invariant=True))
 
 
 @pytest.mark.parametrize("rows", [1, 31, 32, 33, 100])

@@ -120,11 +120,9 @@ def _by_transformers(path: Path, config: EngineConfig, device: torch.device, *, 
 def fusion_passes(config: EngineConfig, device: torch.device) -> tuple[FusionPass, ...]:
     """The passes that were asked for; unless told otherwise, those that pay on this device."""
     from quire_engine.model.fusion import INVARIANT_PASSES, PASSES
-    from quire_engine.model.fusion.experts import INVARIANT_EXPERTS
 
     passes = INVARIANT_PASSES if config.batch_invariant else PASSES
-    if config.fusion is None:
-        # Experts one by one are products of as many rows as chose them: where that must not matter, they are fused.
-        needed = (INVARIANT_EXPERTS,) if config.batch_invariant else ()
-        return tuple(each for each in passes if device.type == "cuda" or each.pays_on_cpu or each in needed)
-    return passes if config.fusion else ()
+    if config.fusion is None and device.type == "cpu" and not config.batch_invariant:
+        return tuple(each for each in passes if each.pays_on_cpu)
+    # torch sums the squares of one row otherwise than of many: where that must not matter, all is fused.
+    return () if config.fusion is False else passes

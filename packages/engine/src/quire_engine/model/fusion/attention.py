@@ -14,7 +14,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from quire_engine.model.fusion.norms import RMSNorm
+from quire_engine.model.fusion.norms import RMSNorm, looks_like_a_norm
+from quire_engine.model.fusion.norms import candidates as as_norms
 from quire_engine.model.fusion.passes import AttentionCall, FusionPass, Replacement, Visit, stacked
 from quire_engine.model.seam import Pass, store_and_attend
 from quire_kernels import rotary
@@ -51,13 +52,19 @@ class AttentionBlock(Replacement):
     """`output(attend(rotate(norm(qkv(x)))))`, keys and values stored on the way."""
 
     def __init__(
-        self, original: nn.Module, qkv: nn.Linear, output: nn.Linear, call: AttentionCall, heads: Heads
+        self,
+        original: nn.Module,
+        qkv: nn.Linear,
+        output: nn.Linear,
+        norms: tuple[RMSNorm, RMSNorm] | None,
+        call: AttentionCall,
+        heads: Heads,
     ) -> None:
         super().__init__(original)
         self.qkv_proj = qkv
         self.o_proj = output
-        self.q_norm: RMSNorm | None = getattr(original, "q_norm", None)
-        self.k_norm: RMSNorm | None = getattr(original, "k_norm", None)
+        self.q_norm = norms[0] if norms else None
+        self.k_norm = norms[1] if norms else None
         self.layer_idx = call.layer
         self.scale, self.window, self.softcap = call.scale, call.window, call.softcap
         self.sinks = next((own for own in original.parameters() if _is_same(own, call.sinks)), None)
@@ -115,25 +122,35 @@ def looks_like_attention(module: nn.Module) -> bool:
 
 
 def candidates(module: nn.Module, visit: Visit) -> Iterator[AttentionBlock]:
-    """With rotation and without; with the norms that there are, over each head and over all of them."""
+    """With the norms that there are, over each head or over all of them; with rotation and without."""
     if len(visit.calls) != 1 or visit.calls[0].q.shape[2] != visit.calls[0].v.shape[2]:
         return
     (call,) = visit.calls
     parts = dict(module.named_children())
     qkv = parts.get("qkv_proj") or stacked(*(_linear(parts[name]) for name in ("q_proj", "k_proj", "v_proj")))
     output = next(parts[name] for name in OUTPUTS if name in parts)
-    for heads in _treatments(parts, call):
-        yield AttentionBlock(module, _linear(qkv), _linear(output), call, heads)
+    for norms in _norms(parts.get("q_norm"), parts.get("k_norm")):
+        for heads in _treatments(norms, call):
+            yield AttentionBlock(module, _linear(qkv), _linear(output), norms, call, heads)
 
 
-def _treatments(parts: dict[str, nn.Module], call: AttentionCall) -> Iterator[Heads]:
-    """What may be done to the heads, by the norms that there are; the likeliest first."""
-    q_norm, k_norm = parts.get("q_norm"), parts.get("k_norm")
+def _norms(q_norm: nn.Module | None, k_norm: nn.Module | None) -> Iterator[tuple[RMSNorm, RMSNorm] | None]:
+    """What the norms of queries and keys may be, fused already or not; None where there are none."""
     if q_norm is None and k_norm is None:
+        yield None
+    elif isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm):
+        yield (q_norm, k_norm)
+    elif q_norm is not None and k_norm is not None and looks_like_a_norm(q_norm) and looks_like_a_norm(k_norm):
+        yield from zip(as_norms(q_norm), as_norms(k_norm), strict=True)
+
+
+def _treatments(norms: tuple[RMSNorm, RMSNorm] | None, call: AttentionCall) -> Iterator[Heads]:
+    """What may be done to the heads; the likeliest first."""
+    if norms is None:
         yield from (Heads(), Heads(turns="no"), Heads(turns="once"))
-    elif isinstance(q_norm, RMSNorm) and isinstance(k_norm, RMSNorm) and _are_alike(q_norm, k_norm):
-        norms: Literal["whole", "each"] = "each" if len(q_norm.weight) == call.q.shape[2] else "whole"
-        yield from (Heads(norms), Heads(norms, turns="no"))
+    elif _are_alike(*norms):
+        over: Literal["whole", "each"] = "each" if len(norms[0].weight) == call.q.shape[2] else "whole"
+        yield from (Heads(over), Heads(over, turns="no"))
 
 
 def _are_alike(one: RMSNorm, other: RMSNorm) -> bool:
@@ -149,6 +166,7 @@ def _linear(module: nn.Module) -> nn.Linear:
     return module
 
 
+# Quiet too, for the epsilons of the norms inside.
 ATTENTION_BLOCKS = FusionPass(
-    "attention blocks", looks_like_attention, candidates, volumes=(1.0, 32.0), pays_on_cpu=True
+    "attention blocks", looks_like_attention, candidates, volumes=(1.0, 32.0, 1e-3), pays_on_cpu=True
 )

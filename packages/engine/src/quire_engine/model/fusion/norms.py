@@ -38,7 +38,7 @@ def looks_like_a_norm(module: nn.Module) -> bool:
     return [*parameters] == ["weight"] and parameters["weight"].ndim == 1 and _epsilon(module) is not None
 
 
-def candidates(module: nn.Module, visit: Visit) -> Iterator[RMSNorm]:
+def candidates(module: nn.Module, visit: Visit | None = None) -> Iterator[RMSNorm]:
     """With either offset."""
     eps = _epsilon(module)
     if eps is not None:
@@ -51,4 +51,4 @@ def _epsilon(module: nn.Module) -> float | None:
 
 
 # Quiet enough for the epsilon to weigh as much as the mean square of a normalised row.
-NORMS = FusionPass("norms", looks_like_a_norm, candidates, volumes=(1.0, 1e-3), pays_on_cpu=True)
+NORMS = FusionPass("norms", looks_like_a_norm, candidates, volumes=(1.0, 1e-3), pays_on_cpu=False)

@@ -62,4 +62,4 @@ def candidates(module: nn.Module, visit: Visit) -> Iterator[FusedLayer]:
         yield FusedLayer(module, next(name for name in MLPS if name in children))
 
 
-RESIDUAL_ADDS = FusionPass("residual sums", looks_like_a_layer, candidates, volumes=(1.0, 32.0), pays_on_cpu=True)
+RESIDUAL_ADDS = FusionPass("residual sums", looks_like_a_layer, candidates, volumes=(1.0, 32.0), pays_on_cpu=False)
