@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
+import subprocess
 import tempfile
+import time
 from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.processes import END, Server, quire, quire_serve
+from tests.support.processes import END, QUIRE, START, Server, quire, quire_serve
 
 CHAT = "/v1/chat/completions"
 LONG = {
@@ -83,6 +86,28 @@ def test_it_can_listen_on_a_socket_of_the_file_system() -> None:
                 assert client.get("/health").status_code == 200
             assert server.stop() == 0
         assert not path.exists()
+
+
+def test_it_lives_before_its_model_is_loaded() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "socket")
+        process = subprocess.Popen((*QUIRE, "serve", "--uds", str(path)), stdout=subprocess.DEVNULL)
+        try:
+            assert until_it_answers(path, "/livez", START) == 200
+            assert until_it_answers(path, "/health", START) == 503
+        finally:
+            process.terminate()
+            assert process.wait(END) == 0
+
+
+def until_it_answers(path: Path, route: str, patience: float) -> int:
+    """The status of the first answer there is."""
+    give_up = time.monotonic() + patience
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(path)), timeout=END) as client:
+        while time.monotonic() < give_up:
+            with contextlib.suppress(httpx.ConnectError):
+                return client.get(f"http://quire.test{route}").status_code
+    raise AssertionError(f"nobody answers at {path} within {patience} s")
 
 
 def test_a_proxy_in_front_may_publish_it_under_a_path() -> None:

@@ -1,4 +1,4 @@
-"""GET /health, GET and POST /ping, GET /version."""
+"""GET /livez, GET /health, GET and POST /ping, GET /version."""
 
 import pytest
 from tests.support.served import Api, error_of, served
@@ -6,7 +6,9 @@ from tests.support.served import Api, error_of, served
 from quire_server import __version__
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")])
+@pytest.mark.parametrize(
+    ("method", "path"), [("GET", "/livez"), ("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")]
+)
 def test_a_live_engine_is_healthy(api: Api, method: str, path: str) -> None:
     answer = api.request(method, path)
     assert (answer.status_code, answer.content) == (200, b"")

@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from quire_protocol.base import random_uuid
 from quire_server.errors import envelope, error_answer
 
-PUBLIC_PATHS = frozenset({"/health", "/ping"})
+PUBLIC_PATHS = frozenset({"/health", "/livez", "/ping"})
 """Probes reach these without a key; every other path, known or not, needs one."""
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")

@@ -12,13 +12,15 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
 from quire_server import report
 from quire_server.__about__ import __version__
+from quire_server.entrance import Application, Entrance
 from quire_server.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -48,50 +50,79 @@ def serve(config: EngineConfig, settings: ServerSettings) -> int:
 
 
 async def _serve(config: EngineConfig, settings: ServerSettings, listener: socket.socket) -> int:
+    """The engine's process first, as it takes longest; then somebody who answers; then what answers in earnest."""
     began = time.perf_counter()
     name = report.model_name(config)
     say(f"quire {__version__}: loading {name}")
-    stop = Stop()
+    stop, entrance = Stop(), Entrance()
     with stop.on_signals():
-        from quire_engine.async_engine import AsyncEngine
+        starting = asyncio.create_task(start_engine(config))
+        async with answering(entrance, settings, listener, stop) as answered:
+            building = asyncio.create_task(asyncio.to_thread(build_application, settings))
+            engine = await stop.unless_asked(starting)
+            if engine is None:
+                return 0
+            try:
+                say(*report.lines(report.described(name, engine.decisions)))
+                app = await building
+                from quire_server.app import attach
 
-        starting = asyncio.create_task(AsyncEngine.start(config, progress=True))
-        building = asyncio.create_task(asyncio.to_thread(build_application, settings))
-        engine = await stop.unless_asked(starting)
-        if engine is None:
-            return 0
-        try:
-            say(*report.lines(report.described(name, engine.decisions)))
-            app = await building
-            from quire_server.app import attach
-
-            attach(app, engine, settings, name)
-            await answer(app, settings, listener, stop, announcement(name, settings, listener, began))
-        finally:
-            await engine.close()
+                attach(app, engine, settings, name)
+                entrance.open(app)
+                announce(name, settings, listener, began)
+                await answered
+            finally:
+                await engine.close()
     return 0
 
 
-async def answer(
-    app: FastAPI, settings: ServerSettings, listener: socket.socket, stop: Stop, announce: Callable[[], None]
-) -> None:
-    """Answer requests until told to stop; those that run then get some time to finish."""
-    server = make_server(uvicorn_config(app, settings), announce)
+async def start_engine(config: EngineConfig) -> AsyncEngine:
+    """The engine in a process of its own, which begins before this one imports what it needs to talk to it."""
+    from quire_engine.link.process import ProcessLink
+
+    link = asyncio.create_task(ProcessLink.start(config, progress=True))
+
+    async def started(_: EngineConfig, *, progress: bool) -> ProcessLink:
+        return await link
+
+    try:
+        front = await asyncio.to_thread(import_module, "quire_engine.async_engine")
+        engine: AsyncEngine = await front.AsyncEngine.start(config, started)
+        return engine
+    except BaseException:
+        link.cancel()  # does nothing once it is there; who has it then closes it
+        raise
+
+
+@contextlib.asynccontextmanager
+async def answering(
+    entrance: Entrance, settings: ServerSettings, listener: socket.socket, stop: Stop
+) -> AsyncIterator[asyncio.Task[None]]:
+    """Answer requests from now on, and at the end give those that run some time to finish.
+
+    The task ends when the server was told to stop.
+    """
+    listening = asyncio.Event()
+    server = await asyncio.to_thread(lambda: make_server(uvicorn_config(entrance, settings), listening.set))
     server.should_exit = stop.asked.is_set()
     stop.server = server
-    await server.serve(sockets=[listener])
+    answered = asyncio.create_task(server.serve(sockets=[listener]))
+    try:
+        heard = asyncio.create_task(listening.wait())
+        await asyncio.wait((answered, heard), return_when=asyncio.FIRST_COMPLETED)
+        heard.cancel()  # where the server ended before it listened
+        yield answered
+    finally:
+        server.should_exit = True
+        await answered
 
 
-def announcement(name: str, settings: ServerSettings, listener: socket.socket, began: float) -> Callable[[], None]:
-    """Says where the server is to be found, once it is; the last line is the one that scripts wait for."""
+def announce(name: str, settings: ServerSettings, listener: socket.socket, began: float) -> None:
+    """Say where the server is to be found, once it is; the last line is the one that scripts wait for."""
     address = url(settings, listener)
-
-    def announce() -> None:
-        say(*report.lines(report.addressed(address, settings.names(name), settings)))
-        say(f"  try      {report.curl(address, settings)}")
-        say(f"ready after {time.perf_counter() - began:.1f} s: {address}")
-
-    return announce
+    say(*report.lines(report.addressed(address, settings.names(name), settings)))
+    say(f"  try      {report.curl(address, settings)}")
+    say(f"ready after {time.perf_counter() - began:.1f} s: {address}")
 
 
 class Stop:
@@ -132,23 +163,23 @@ class Stop:
         return None
 
 
-def make_server(config: Config, announce: Callable[[], None]) -> Server:
-    """uvicorn's server, without signal handlers of its own, that calls `announce` once it listens."""
+def make_server(config: Config, tell: Callable[[], None]) -> Server:
+    """uvicorn's server, without signal handlers of its own, that calls `tell` once it listens."""
     import uvicorn
 
-    class AnnouncingServer(uvicorn.Server):
+    class TellingServer(uvicorn.Server):
         @contextlib.contextmanager
         def capture_signals(self) -> Iterator[None]:
             yield
 
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            announce()
+            tell()
 
-    return AnnouncingServer(config)
+    return TellingServer(config)
 
 
-def uvicorn_config(app: FastAPI, settings: ServerSettings) -> Config:
+def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
     """How the HTTP layer is set up."""
     import uvicorn
 

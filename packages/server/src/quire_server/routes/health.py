@@ -1,4 +1,4 @@
-"""GET /health, GET and POST /ping, GET /version"""
+"""GET /livez, GET /health, GET and POST /ping, GET /version"""
 
 from __future__ import annotations
 
@@ -11,6 +11,12 @@ from quire_server.dependencies import Serving, ServingDep
 from quire_server.errors import envelope, error_answer
 
 router = APIRouter(tags=["health"])
+
+
+@router.get("/livez", response_class=Response)
+async def live() -> Response:
+    """200 while this process answers at all, from its first moments on; it says nothing of the engine."""
+    return Response()
 
 
 @router.get("/health", response_class=Response)
