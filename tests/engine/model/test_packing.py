@@ -38,8 +38,8 @@ def _seeded() -> None:
 def test_a_packed_model_computes_the_same(dtype: torch.dtype) -> None:
     block = Block(dtype)
     wanted = block(IDS)
-    packing = pack_products(block)
-    assert (packing.products, packing.weights) == (2, 2 * 48 * 100)
+    products = pack_products(block)
+    assert [product.numbers for product in products] == [48 * 100, 48 * 100]
     assert block.again is block.up
     out = block(IDS)
     assert (out.shape, out.dtype) == (wanted.shape, dtype)
@@ -53,8 +53,8 @@ def test_rounding_saves_bytes_and_costs_what_is_measured(kind: str, share: float
     block = Block()
     wanted = block(IDS)[0]
     plain = sum(product.weight.nbytes for product in (block.up, block.inner["down"]))
-    packing = pack_products(block, kind=kind)
-    assert packing.nbytes < plain * share
+    products = pack_products(block, kind=kind)
+    assert sum(product.nbytes for product in products) < plain * share
     distance, agreement = effect(block(IDS)[0], wanted)
     assert 0 < distance < loss
     assert agreement > 0.5
@@ -77,6 +77,11 @@ def test_a_packed_product_lends_no_weight() -> None:
     assert isinstance(block.up, PackedProduct)
     with pytest.raises(AttributeError, match="weight"):
         _ = block.up.weight
+
+
+def test_the_head_keeps_more_than_four_bits() -> None:
+    block = Block()
+    assert [product.kind for product in pack_products(block, kind="int4", head=block.up)] == ["int8", "int4"]
 
 
 def test_a_model_with_nothing_to_round_is_refused() -> None:

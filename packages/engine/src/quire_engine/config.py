@@ -51,6 +51,8 @@ class EngineConfig(BaseModel):
     """Keep finished blocks and reuse them for prompts that begin alike."""
     scheduling_policy: SchedulingPolicy = "fcfs"
     """Order of the waiting line: first come first served, or lowest `priority` first."""
+    quantization: Literal["int8", "int4"] | None = None
+    """Round the weights of linear layers as they are loaded, on a CPU: int8 with a scale for each output, int4 with one for every 32 inputs. A token then reads fewer bytes; what it does to the logits is measured and shown by `quire check`."""  # noqa: E501
     batch_invariant: bool = False
     """Give each sequence the same logits to the last bit, whatever is computed beside it; a model for which that is not so is refused."""  # noqa: E501
     enforce_eager: bool = False
@@ -101,6 +103,25 @@ class Fused(BaseModel):
     """How many of them were replaced."""
     reasons: tuple[str, ...] = ()
     """Why the others were left."""
+
+
+class Quantized(BaseModel):
+    """What rounding weights came to."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    kind: str
+    """int8 or int4."""
+    products: int
+    """Linear layers that were rounded."""
+    weights: int
+    """Numbers in them."""
+    nbytes: int
+    """Bytes that they take now."""
+    distance: float
+    """How far logits moved, relative to their length, in the median of random tokens."""
+    agreement: float
+    """Share of these tokens after which the likeliest next one is still the same."""
 
 
 class Decisions(BaseModel):
@@ -164,6 +185,8 @@ class Decisions(BaseModel):
     """Whether steps are launched before the tokens of the ones before them are read."""
     fusion: tuple[Fused, ...] = ()
     """What faster modules replaced, and what they left."""
+    quantized: Quantized | None = None
+    """What rounding the weights came to; None where they are the checkpoint's own."""
     embeds_width: int | None = None
     """Numbers in one row of `prompt_embeds`; None where these are not taken."""
     notes: tuple[str, ...] = ()

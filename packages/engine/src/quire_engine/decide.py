@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quire_engine.config import Decisions, EngineConfig, Fused
+from quire_engine.config import Decisions, EngineConfig, Fused, Quantized
 from quire_engine.errors import ConfigError
 from quire_engine.kv.budget import Machine
 from quire_engine.kv.cache import LayerShape
@@ -28,15 +28,19 @@ def decide(
     fusion: tuple[Fused, ...] = (),
     compute: str = "transformers",
     not_native: str | None = None,
+    quantized: Quantized | None = None,
+    left: str | None = None,
 ) -> Decisions:
     """Settle everything, once. ConfigError where the wishes contradict the model or the machine.
 
     `attention`, `layers`, `parameters`, `embeds_width` and `fusion` are what the loaded model came to: its backend's
     name, what each layer caches for a token, the number of its weights, and of numbers in an embedding if it is to take
     these, and which of its modules were replaced. `compute` names what computes a step, `not_native` says why the
-    native decoder does not, where it might have been expected to.
+    native decoder does not, where it might have been expected to; `quantized` is what rounding weights came to, `left`
+    why products were not packed.
     """
     notes = [f"not computed natively, which is faster: {not_native}"] if not_native else []
+    notes += [left] if left else []
     dtype = settle_dtype(config, spec)
     wanted_length = settle_context(config, spec, notes)
     block_size = config.block_size or BLOCK_SIZE
@@ -73,6 +77,7 @@ def decide(
         captures_graphs=not machine.is_cpu and not config.enforce_eager,
         async_scheduling=not machine.is_cpu if config.async_scheduling is None else config.async_scheduling,
         fusion=fusion,
+        quantized=quantized,
         notes=tuple(notes),
     )
 

@@ -41,6 +41,11 @@ class PackedLinear:
     activation: str
 
     @property
+    def numbers(self) -> int:
+        """Numbers in the weight."""
+        return self.n * self.k * (2 if self.activation else 1)
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory that it holds."""
         return sum(each.nbytes for each in (self.weight, self.scales, self.bias) if each is not None)
@@ -94,6 +99,11 @@ def linear(x: Tensor, packed: PackedLinear, *, dtype: torch.dtype | None = None,
         packed.kind, packed.group, packed.activation, dtype or x.dtype, invariant,
     )  # fmt: skip
     return result
+
+
+def is_native() -> bool:
+    """Whether the CPU library multiplies; without it the reference does, slowly."""
+    return _cpu.library is not None
 
 
 def unpack(packed: PackedLinear) -> Tensor:

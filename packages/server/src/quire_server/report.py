@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 
 from quire_engine.checkpoint import DEFAULT_MODEL_NAME
-from quire_engine.config import Decisions, EngineConfig, Fused
+from quire_engine.config import Decisions, EngineConfig, Fused, Quantized
 from quire_server.__about__ import __version__
 from quire_server.settings import ServerSettings
 
@@ -57,6 +57,8 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
         yield "steps", how
     if decisions.fusion:
         yield "fusion", "; ".join(map(fused, decisions.fusion))
+    if decisions.quantized is not None:
+        yield "weights", rounded(decisions.quantized)
     for note in decisions.notes:
         yield "note", note
 
@@ -75,6 +77,15 @@ def fused(kind: Fused) -> str:
     """What became of one kind of module, and why the others were left."""
     left = f" ({', '.join(kind.reasons)})" if kind.reasons else ""
     return f"{kind.fused} of {kind.found} {kind.what}{left}"
+
+
+def rounded(weights: Quantized) -> str:
+    """What rounding weights saved and cost."""
+    return (
+        f"{weights.kind} in {weights.products} linear layers, {count(weights.weights)} weights in "
+        f"{size(weights.nbytes)}; over random tokens logits moved by {weights.distance:.2%} of their length, and the "
+        f"likeliest token stayed in {weights.agreement:.0%}"
+    )
 
 
 def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> Iterator[tuple[str, str]]:

@@ -7,12 +7,11 @@ What rounding does to a model is measured, not promised: `effect` compares logit
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
 from quire_engine.errors import ConfigError
-from quire_kernels import linear, pack_linear
+from quire_kernels import PackedLinear, linear, pack_linear
 from quire_kernels.linear import FLOAT_KINDS, unpack
 
 
@@ -41,39 +40,26 @@ class PackedProduct(nn.Module):
         return product
 
 
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """What was packed."""
-
-    products: int
-    weights: int
-    """Numbers in them."""
-    nbytes: int
-    """Bytes that they take now."""
-
-
-def pack_products(model: nn.Module, *, kind: str | None = None, invariant: bool = False) -> Packing:
+def pack_products(
+    model: nn.Module, *, kind: str | None = None, head: nn.Module | None = None, invariant: bool = False
+) -> tuple[PackedLinear, ...]:
     """Replace every nn.Linear of a model on the CPU; `kind` is "int8" or "int4" to round, None to keep every bit.
 
-    ConfigError where there is nothing to round.
+    The `head` is int8 where others are int4: every logit is an answer. ConfigError where there is nothing to round.
     """
     packed: dict[nn.Module, PackedProduct] = {}  # a product that has two names stays one
     for parent, name, product in list(_children(model)):
         if type(product) is not nn.Linear or product.weight.dtype not in FLOAT_KINDS.values():
             continue
         if product not in packed:
-            packed[product] = PackedProduct(product, kind=kind, invariant=invariant)
+            own = "int8" if product is head and kind == "int4" else kind
+            packed[product] = PackedProduct(product, kind=own, invariant=invariant)
         setattr(parent, name, packed[product])
     if kind is not None and not packed:
         raise ConfigError(
             f"quantization is {kind}, but the model has no linear layers that could be rounded; leave it out"
         )
-    made = packed.values()
-    return Packing(
-        products=len(made),
-        weights=sum(each.in_features * each.out_features for each in made),
-        nbytes=sum(each.packed.nbytes for each in made),
-    )
+    return tuple(each.packed for each in packed.values())
 
 
 def unpack_products(model: nn.Module) -> None:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from quire_engine.attention import BACKENDS, AttentionBackend, InvariantPagedBackend
-from quire_engine.config import EngineConfig, Fused
+from quire_engine.config import EngineConfig, Fused, Quantized
 from quire_engine.decide import settle_context, settle_dtype
 from quire_engine.errors import ConfigError
 from quire_engine.kv.cache import LayerShape
@@ -21,6 +22,8 @@ from quire_engine.model.native.load import load_decoder
 from quire_engine.model.native.memory import Known
 from quire_engine.model.native.verdict import spec_from, verdict
 from quire_engine.model.spec import ModelSpec, read_spec
+from quire_engine.runner.packed import pack, probe, quantized, settle_quantization
+from quire_kernels.decoder import Decoder
 
 if TYPE_CHECKING:
     from quire_engine.model.fusion import FusionPass
@@ -48,6 +51,10 @@ class ComputedModel:
     fusion: tuple[Fused, ...] = ()
     not_native: str | None = None
     """Why the native decoder does not compute it, where it might have been expected to."""
+    quantized: Quantized | None = None
+    """What rounding its weights came to."""
+    left: str | None = None
+    """Why its products are torch's, where they might have been packed."""
 
 
 def backend(config: EngineConfig) -> type[AttentionBackend]:
@@ -57,6 +64,7 @@ def backend(config: EngineConfig) -> type[AttentionBackend]:
 
 def load_computed(path: Path, config: EngineConfig, device: torch.device, *, progress: bool) -> ComputedModel:
     """The model in this folder, ready; ConfigError, with the way out, where that cannot be done."""
+    settle_quantization(config.quantization, device)
     if device.type != "cpu":
         if config.native:
             raise ConfigError("native is asked for, but it is the CPU's; leave it out, or ask for device 'cpu'")
@@ -72,23 +80,37 @@ def _natively(path: Path, known: Known, config: EngineConfig, *, progress: bool)
     spec, description = spec_from(known, path, config), known.description
     assert description is not None, "what was proven is described"
     settle_context(config, spec, notes=[])  # contradictions come to light before any weight is read
-    decoder, count = load_decoder(
-        path,
-        description,
-        dtype=settle_dtype(config, spec),
-        max_rows=max(config.max_num_batched_tokens, LEAST_ROWS),
-        invariant=config.batch_invariant,
-        progress=progress,
-    )
+    layers, dtype = layer_shapes(description), settle_dtype(config, spec)
+
+    def load(kind: str | None) -> tuple[Decoder, int]:
+        return load_decoder(
+            path,
+            description,
+            dtype=dtype,
+            max_rows=max(config.max_num_batched_tokens, LEAST_ROWS),
+            kind=kind,
+            invariant=config.batch_invariant,
+            progress=progress,
+        )
+
+    def logits(decoder: Decoder) -> Tensor:
+        return probe(NativeForward(decoder), layers, vocab=spec.vocab_size, dtype=decoder.dtype)
+
+    kind, rounded = config.quantization, None
+    exact = None if kind is None else logits(load(None)[0])  # gone again before the rounded weights are read
+    decoder, count = load(kind)
+    if kind is not None and exact is not None:
+        rounded = quantized(kind, decoder.products, logits(decoder), exact)
     torch.set_num_threads(1)  # the decoder's threads have the CPUs; what is left to torch is small
     return ComputedModel(
         spec,
         NativeForward(decoder),
         decoder.dtype,
-        layer_shapes(description),
+        layers,
         count,
         description.hidden if config.enable_prompt_embeds else None,
         computed_by=f"the native decoder ({decoder.runs_on})",
+        quantized=rounded,
     )
 
 
@@ -111,10 +133,15 @@ def _by_transformers(path: Path, config: EngineConfig, device: torch.device, *, 
     layers = prove(model, backend(config), architecture=spec.architecture, context=context)
     count = model.num_parameters()
     fusion = fuse(model, fusion_passes(config, device), layers, context=context)
+    rounded, left = (
+        (None, None) if device.type != "cpu" else pack(model, layers, config, architecture=spec.architecture)
+    )
     forward: Forward = ModelForward(model)
     if config.batch_invariant:
         forward = InvariantForward(forward)
-    return ComputedModel(spec, forward, model.dtype, layers, count, embeds_width, fusion=fusion)
+    return ComputedModel(
+        spec, forward, model.dtype, layers, count, embeds_width, fusion=fusion, quantized=rounded, left=left
+    )
 
 
 def fusion_passes(config: EngineConfig, device: torch.device) -> tuple[FusionPass, ...]:

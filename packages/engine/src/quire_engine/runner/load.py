@@ -47,6 +47,8 @@ def load_runner(config: EngineConfig, *, progress: bool) -> tuple[Runner, Decisi
         embeds_width=model.embeds_width,
         compute=model.computed_by,
         not_native=model.not_native,
+        quantized=model.quantized,
+        left=model.left,
     )
     runner = build.runner(
         blocks=decisions.num_blocks,

@@ -78,9 +78,9 @@ class Decoder:
     ) -> None:
         """`dtype` is that of activations and of the cache; a step has `max_rows` tokens at most.
 
-        `kind` is how products' weights are stored, as `pack_linear` has it: the dtype's own way unless it is named; the
-        head is never stored in integers. A row's result depends on no other row, on processors with AMX only if
-        `invariant` says so.
+        `kind` is how products' weights are stored, as `pack_linear` has it: the dtype's own way unless it is named;
+        with "int4" the head is int8, since every logit is an answer. A row's result depends on no other row, on
+        processors with AMX only if `invariant` says so.
         BodyError where there is no library, ShapeError for a weight of another shape.
         """
         if _cpu.library is None:
@@ -104,6 +104,11 @@ class Decoder:
     def nbytes(self) -> int:
         """Bytes of packed weights."""
         return self._packed_bytes
+
+    @property
+    def products(self) -> tuple[PackedLinear, ...]:
+        """The packed weights of all products."""
+        return tuple(each for each in self._kept if isinstance(each, PackedLinear))
 
     @property
     def runs_on(self) -> str:
@@ -215,7 +220,9 @@ class Decoder:
             rotations=self._array(_cpu.DecoderRotation, [self._rotation(each) for each in description.rotations]),
             embedding=self._address(embedding),
             final_norm=self._norm("final_norm", description.final_norm, description.hidden),
-            head=self._product("embedding" if description.tied else "head", bias=description.head_bias, kind=None),
+            head=self._product(
+                "embedding" if description.tied else "head", bias=description.head_bias, kind=_head_kind(kind)
+            ),
             layer_count=len(layers),
             rotation_count=len(description.rotations),
             hidden=description.hidden,
@@ -362,6 +369,10 @@ class Decoder:
 
     def _room(self, *shape: int, dtype: torch.dtype | None = None) -> int:
         return self._address(torch.empty(shape, dtype=dtype or self.dtype))
+
+
+def _head_kind(kind: str | None) -> str | None:
+    return "int8" if kind == "int4" else kind
 
 
 def _linear_op(packed: PackedLinear, *, invariant: bool) -> _cpu.Linear:

@@ -17,11 +17,18 @@ from quire_kernels.decoder import Decoder, Description
 
 
 def load_decoder(
-    path: Path, description: Description, *, dtype: str, max_rows: int, progress: bool, invariant: bool = False
+    path: Path,
+    description: Description,
+    *,
+    dtype: str,
+    max_rows: int,
+    progress: bool,
+    kind: str | None = None,
+    invariant: bool = False,
 ) -> tuple[Decoder, int]:
     """The decoder of a checkpoint that was proven, and how many numbers its weights are.
 
-    `progress` shows a bar on stderr, with bytes a second; `invariant` is as in Decoder.
+    `progress` shows a bar on stderr, with bytes a second; `kind` and `invariant` are as in Decoder.
     """
     family = FAMILIES[read_json(path / "config.json")["model_type"]]
     own = DTYPES[dtype]
@@ -36,7 +43,8 @@ def load_decoder(
             told(found.nbytes)
             return found
 
-        decoder = Decoder(fitted(description, own), weight, dtype=own, max_rows=max_rows, invariant=invariant)
+        made = fitted(description, own)
+        decoder = Decoder(made, weight, dtype=own, max_rows=max_rows, kind=kind, invariant=invariant)
         return decoder, weights.count
 
 
