@@ -73,7 +73,7 @@ def test_a_file_holds_flags_and_the_command_line_wins(tmp_path: Path) -> None:
     ("content", "told"),
     [
         ("prot: 1", "did you mean port?"),
-        ("quantization: awq", "--quantization is not supported: "),
+        ("enable-lora: true", "--enable-lora is not supported: "),
         ("- a\n- b", "must hold flags and their values"),
         ("a: [", "cannot be read"),
         ("port: many", "--port must be an integer"),

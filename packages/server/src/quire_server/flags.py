@@ -30,7 +30,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "data-parallel-size": "one engine runs behind one front end so far; start several servers behind a proxy",
     "enable-expert-parallel": "one model runs on one device so far",
     "api-server-count": "there is one front-end process so far",
-    "quantization": "weights are served in float32, float16 or bfloat16 so far; choose with --dtype",
     "kv-cache-dtype": "keys and values are kept in the model's dtype so far",
     "load-format": "weights are read from safetensors only",
     "hf-overrides": "the checkpoint's config.json is taken as it is",

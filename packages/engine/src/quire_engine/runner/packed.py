@@ -53,8 +53,8 @@ def pack(
     Where products stay as they are, so must the logits; if not, or if the model's code wants the weights themselves,
     torch goes on multiplying. ModelNotSupported if that is so and rounding was asked for.
     """
-    if not is_native():
-        return None, None
+    if not is_native() or (config.batch_invariant and config.quantization is None):
+        return None, None  # batch-invariant products are made of torch's, in blocks of rows
     kind, forward, vocab = config.quantization, ModelForward(model), model.config.get_text_config().vocab_size
     head: nn.Module | None = model.get_output_embeddings()  # type: ignore[no-untyped-call]
     exact = probe(forward, layers, vocab=vocab, dtype=model.dtype)
