@@ -44,4 +44,4 @@ def candidates(module: nn.Module, visit: Visit) -> Iterator[GatedMLP]:
     yield from (GatedMLP(module, gate_up, children["down_proj"], activation) for activation in ACTIVATIONS)
 
 
-GATED_MLPS = FusionPass("gated MLPs", looks_gated, candidates, volumes=(1.0, 32.0), pays_on_cpu=False)
+GATED_MLPS = FusionPass("gated MLPs", looks_gated, candidates, volumes=(1.0, 32.0), pays_on_cpu=True)

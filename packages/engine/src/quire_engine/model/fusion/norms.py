@@ -51,4 +51,4 @@ def _epsilon(module: nn.Module) -> float | None:
 
 
 # Quiet enough for the epsilon to weigh as much as the mean square of a normalised row.
-NORMS = FusionPass("norms", looks_like_a_norm, candidates, volumes=(1.0, 1e-3), pays_on_cpu=False)
+NORMS = FusionPass("norms", looks_like_a_norm, candidates, volumes=(1.0, 1e-3), pays_on_cpu=True)

@@ -58,8 +58,8 @@ class FusionPass:
     volumes: tuple[float, ...]
     """Factors on the probe's hidden states: loud ones reach a clip that quiet ones do not, quiet ones an epsilon."""
     pays_on_cpu: bool
-    """Whether it is not slower on a CPU, as measured by `benchmarks/fusion.py`; on CUDA, where every launch counts, all
-    are fused."""
+    """Whether it is not slower on a CPU that has the kernels' library, as measured by `benchmarks/fusion.py`; on CUDA,
+    where every launch counts, all are fused."""
 
 
 class Replacement(nn.Module):

@@ -41,7 +41,7 @@ class FusedLayer(Replacement):
         if self._is_sandwich:
             delta, norm = norm(delta), self.pre_feedforward_layernorm
         normed = add_rms_norm(delta[0], hidden_states[0], norm.weight, eps=norm.eps, offset=norm.offset)
-        answer = self.get_submodule(self._mlp)(normed[None])
+        answer = getattr(self, self._mlp)(normed[None])
         delta = answer if isinstance(answer, Tensor) else answer[0]  # some give their router's scores too
         if self._is_sandwich:
             delta = self.post_feedforward_layernorm(delta)
@@ -62,4 +62,4 @@ def candidates(module: nn.Module, visit: Visit) -> Iterator[FusedLayer]:
         yield FusedLayer(module, next(name for name in MLPS if name in children))
 
 
-RESIDUAL_ADDS = FusionPass("residual sums", looks_like_a_layer, candidates, volumes=(1.0, 32.0), pays_on_cpu=False)
+RESIDUAL_ADDS = FusionPass("residual sums", looks_like_a_layer, candidates, volumes=(1.0, 32.0), pays_on_cpu=True)
