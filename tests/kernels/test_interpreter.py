@@ -8,11 +8,12 @@ import pytest
 from quire_kernels._select import HAS_TRITON, INTERPRETED
 
 HERE = Path(__file__).parent
+OPS = ("draw", "experts", "gated", "paged_attention", "penalties", "rms_norm", "rotary", "store_kv")
 
 
 @pytest.mark.skipif(not HAS_TRITON, reason="triton is not installed")
 @pytest.mark.skipif(INTERPRETED, reason="already in the interpreter")
-@pytest.mark.parametrize("op", ["experts", "gated", "paged_attention", "rms_norm", "rotary", "store_kv"])
+@pytest.mark.parametrize("op", OPS)
 def test_the_triton_body_passes_its_op_s_tests_in_the_interpreter(op: str) -> None:
     """In a process of its own: Triton reads the switch when it meets a kernel, which is at import."""
     # Triton 3.6 makes ints of one-element arrays: numpy warned of that up to 2.3 and refuses it since.

@@ -19,11 +19,15 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
+from quire_kernels.draw import _add, _fill, _find, _numbers, _settle, _survey
 from quire_kernels.experts import Tiling as Routing
 from quire_kernels.experts import _gate, _give
-from quire_kernels.paged_attention import Tiling, _attention, _attention_split
+from quire_kernels.gated import _gate as _gate_columns
+from quire_kernels.paged_attention import Tiling, _attention, _attention_split, _combine
+from quire_kernels.penalties import _penalise
 from quire_kernels.rms_norm import _norm
 from quire_kernels.rotary import _rotate
+from quire_kernels.store_kv import _store
 
 SM_90 = GPUTarget("cuda", 90, 32)
 INSTRUCTIONS = ("mma.sync", "wgmma.mma_async", "cp.async")
@@ -128,29 +132,85 @@ def turned(norm: bool) -> Source:
     return Source(_rotate, types, constants | {"Q_NORM": norm, "K_NORM": norm}, even, {"num_warps": 4})
 
 
+def combined(invariant: bool) -> Source:
+    """What adds up the parts of a decode's attention."""
+    tiling = Tiling.of(torch.bfloat16, 128, 4, 16 if invariant else 1)
+    constants = {"GROUP": 4, "PACK": 4, "TILE": tiling.rows // 4, "DV": 128, "DV_PAD": 128, "KEYS": tiling.keys}
+    constants |= {"WINDOW": 0, "SINKS": False, "sinks": None, "SEGMENT": 2048 if invariant else 0, "SPANS": 64}
+    types = dict.fromkeys(("sums", "marks"), "*fp32") | dict.fromkeys(("starts", "lengths"), "*i32")
+    types |= {"out": "*bf16", "value_scale": "fp32"}
+    return Source(_combine, types, constants | {"KEPT": 4, "AHEAD": 4}, ("o_token", "o_head"), {"num_warps": 4})
+
+
+def stored(cache: str) -> Source:
+    """Rows of 8 heads of 128 put into a cache."""
+    types = dict.fromkeys(("key", "value"), "*bf16") | dict.fromkeys(("keys", "values"), f"*{cache}")
+    types |= {"slots": "*i64", "key_scale": "fp32", "value_scale": "fp32"}
+    constants = {"HEADS": 8, "D": 128, "DV": 128, "BLOCK": 16, "PART": 1024, "SCALED": cache != "bf16"}
+    even = tuple(
+        name for name in _store.arg_names if name[0] in "kv" and name.endswith(("token", "head", "slot", "block"))
+    )
+    return Source(_store, types, constants, even, {"num_warps": 4})
+
+
+def gating(activation: str) -> Source:
+    """A gate over 3072 columns."""
+    constants = {"SIZE": 3072, "PART": 1024, "ACTIVATION": activation}
+    return Source(_gate_columns, {"gate_up": "*bf16", "out": "*bf16"}, constants, ("row_stride",), {"num_warps": 4})
+
+
+def penalised() -> Source:
+    """Penalties of rows of float32."""
+    types = dict.fromkeys(("rows", "tokens", "firsts", "prompts", "lengths"), "*i64")
+    types |= dict.fromkeys(("logits", "repetition", "presence", "frequency", "scores"), "*fp32")
+    return Source(_penalise, types, {"PART": 1024}, ("l_row",), {"num_warps": 8})
+
+
+def drawn(kernel: Any, *off: str) -> Source:
+    """A kernel of the draw from 151,936 logits, with the settings named here off for all rows."""
+    types = dict.fromkeys(("logits", "bests", "temperature", "top_p", "min_p", "best_out"), "*fp32")
+    types |= dict.fromkeys(("top_k", "masses", "totals", "tokens"), "*i64") | {"uniform": "*fp64"}
+    types |= dict.fromkeys(("counts", "keys", "cuts"), "*i32")
+    shape = {"SIZE": 151936, "CHUNK": 4096, "CHUNKS": 38, "CHUNKS_PAD": 64, "BUCKETS": 2048, "SPAN": 32.0}
+    constants = {name: value for name, value in shape.items() if name in kernel.arg_names} | dict.fromkeys(off)
+    return Source(kernel, types, constants, ("l_row",), {"num_warps": 8})
+
+
+def numbered() -> Source:
+    """The numbers that decide draws."""
+    types = dict.fromkeys(("seeds", "choices", "positions"), "*i64") | {"out": "*fp64"}
+    return Source(_numbers, types, {"PART": 128}, (), {"num_warps": 4})
+
+
 CASES: dict[str, Callable[[], Source]] = {
     "decode": lambda: paged(1),
     "decode, split": lambda: paged(1, split=True),
     "prefill": lambda: paged(512),
-    "prefill, split": lambda: paged(512, split=True),
     "invariant": lambda: paged(1, invariant=True),
     "invariant, split": lambda: paged(1, invariant=True, split=True),
     "decode, split, float8": lambda: paged(1, split=True, cache="fp8e4nv"),
-    "prefill, float8": lambda: paged(512, cache="fp8e4nv"),
     "decode, split, window, cap": lambda: paged(1, split=True, window=512, softcap=True),
-    "decode, split, 256": lambda: paged(1, split=True, size=256),
     "prefill, 256": lambda: paged(512, size=256),
-    "invariant, 256": lambda: paged(1, size=256, invariant=True),
-    "decode, split, 64": lambda: paged(1, split=True, size=64, group=8),
-    "prefill, float32": lambda: paged(512, dtype=torch.float32, cache="fp32"),
     "experts, gate, decode": lambda: routed(_gate, 256, ACTIVATION="silu"),
     "experts, gate, prefill": lambda: routed(_gate, 65536, ACTIVATION="silu"),
     "experts, give, decode": lambda: routed(_give, 256),
     "experts, give, prefill": lambda: routed(_give, 65536),
     "norm of 4096": lambda: normed(4096, add=True),
-    "norm of 16384": lambda: normed(16384, add=True),
     "rotary": lambda: turned(norm=False),
     "rotary with norms": lambda: turned(norm=True),
+    "combine": lambda: combined(invariant=False),
+    "store": lambda: stored("bf16"),
+    "store, float8": lambda: stored("fp8e4nv"),
+    "gated, silu": lambda: gating("silu"),
+    "gated, gelu": lambda: gating("gelu"),
+    "penalties": penalised,
+    "draw, survey": lambda: drawn(_survey),
+    "draw, fill": lambda: drawn(_fill),
+    "draw, settle": lambda: drawn(_settle),
+    "draw, settle, top-k alone": lambda: drawn(_settle, "top_p", "min_p"),
+    "draw, add": lambda: drawn(_add),
+    "draw, find": lambda: drawn(_find, "min_p"),
+    "uniforms": numbered,
     "decode, split, float32": lambda: paged(1, split=True, dtype=torch.float32, cache="fp32"),
 }
 

@@ -146,7 +146,7 @@ if HAS_TRITON:
         depth = tl.arange(0, DEPTH)
         x_at = x + token[:, None] * x_row + depth[None, :]
         gate_at = gate_up + expert.to(tl.int64) * w_expert + column.to(tl.int64)[None, :] * w_row + depth[:, None]
-        up_at = gate_at + w_row.to(tl.int64) * INNER
+        up_at = gate_at + (column * 0 + INNER).to(tl.int64)[None, :] * w_row
         gate = tl.zeros([ROWS, COLUMNS], tl.float32)
         up = tl.zeros([ROWS, COLUMNS], tl.float32)
         for k in range(0, SIZE, DEPTH):
