@@ -45,8 +45,14 @@ def sequence(prompt: list[int], output: list[int], embeds: bytes = b"", **params
     return Sequence(0, 0, prompt + output, len(prompt), SamplingParams(**params), seed=0, embeds=embeds)
 
 
-def columns_of(sequences: list[Sequence], vocab_size: int = VOCAB) -> Columns:
-    return Columns(sequences, vocab_size=vocab_size, eos_token_ids=EOS, device=torch.device("cpu"))
+def columns_of(sequences: list[Sequence], vocab_size: int = VOCAB, *, shows_processed: bool = True) -> Columns:
+    return Columns(
+        sequences,
+        vocab_size=vocab_size,
+        eos_token_ids=EOS,
+        device=torch.device("cpu"),
+        shows_processed=shows_processed,
+    )
 
 
 def step_of(sequences: list[Sequence]) -> Step:
@@ -89,6 +95,18 @@ def test_a_batch_that_grows_is_treated_row_by_row_as_the_parameters_mean(
                 assert result == pytest.approx(distribution(row, own, EOS), abs=2e-5)
         for own, token in zip(sequences, tokens, strict=False):
             own.tokens.append(token)
+
+
+@settings(max_examples=100, deadline=None)
+@given(ROWS, st.integers(0, 2**32 - 1))
+def test_limits_in_the_draw_choose_what_limits_before_it_choose(sequences: list[Sequence], seed: int) -> None:
+    logits = 3 * torch.randn(len(sequences), VOCAB, generator=torch.Generator().manual_seed(seed))
+    step, lengths = step_of(sequences), np.array([len(own.tokens) for own in sequences])
+    apart, inside = (columns_of(sequences, shows_processed=shows) for shows in (True, False))
+    expected, _ = apart.draws.draw(apart.transform(logits.clone(), step), lengths)
+    tokens, best = inside.draws.draw(inside.transform(logits.clone(), step), lengths)
+    has_any = best.isfinite()
+    assert torch.equal(tokens[has_any], expected[has_any])
 
 
 def test_a_prompt_of_embeddings_has_no_tokens_to_penalise() -> None:

@@ -11,6 +11,7 @@ namespace quire {
 namespace QUIRE_ISA {
 
 constexpr int64_t BLOCK = 128;      // logits with one maximum and one sum
+constexpr float COLDEST = 1e-30f;   // a temperature whose inverse is still a number
 constexpr int64_t FIRST_LOOK = 64;  // blocks looked at for a share before all are: most nuclei are smaller
 
 // Write the lanes of a mask side by side; how many they are. May write W elements.
@@ -286,6 +287,7 @@ static void draw_rows(const Share& share, const QuireDraw& op) {
       op.tokens[r] = row.first_best();
       continue;
     }
+    row.heat = row.heat > COLDEST ? row.heat : COLDEST;
     const float bottom = row.limit(op.min_p != nullptr ? op.min_p[r] : 0, op.top_k != nullptr ? op.top_k[r] : 0,
                                    op.top_p != nullptr ? op.top_p[r] : 1);
     op.tokens[r] = row.find(op.uniform[r], bottom);

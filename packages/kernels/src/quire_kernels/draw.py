@@ -4,10 +4,13 @@ What stays is a function of a row's values alone, never of how a sort orders tie
 in which parallel programs add: shares are summed as integers.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from quire_kernels._checks import FLOATS, Checks
+from quire_kernels._cpu import TYPES, Draw, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -118,7 +121,34 @@ def reference(
     return tokens, best
 
 
-def cpu(
+def by_library(
+    logits: Tensor,
+    uniform: Tensor,
+    temperature: Tensor,
+    top_k: Tensor | None,
+    top_p: Tensor | None,
+    min_p: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """One call of csrc/cpu/draw.h, which reads a row twice, and what is likely in it a few times more."""
+    rows, size = logits.shape
+    tokens = logits.new_empty(rows, dtype=torch.int64)
+    best = logits.new_empty(rows, dtype=torch.float32)
+    numbers = [x if x is None else x.contiguous() for x in (uniform, temperature, top_k, top_p, min_p)]
+    tensors = map(pointer, (tokens, best, logits, *numbers))
+    op = Draw(*tensors, None, rows, size, logits.stride(0), TYPES[logits.dtype])
+    assert library is not None
+    scratch = library.scratch_of("draw", op)
+    op.scratch = scratch.data_ptr()
+    library.run("draw", op)
+    return tokens, best
+
+
+def cpu(*args: Any) -> tuple[Tensor, Tensor]:
+    """By the library where there is one."""
+    return (by_torch if library is None else by_library)(*args)
+
+
+def by_torch(
     logits: Tensor,
     uniform: Tensor,
     temperature: Tensor,
@@ -498,7 +528,7 @@ _draw = define(
         logits.new_empty(len(logits), dtype=torch.int64),
         logits.new_empty(len(logits), dtype=torch.float32),
     ),
-    bodies={"reference": reference, "cpu": cpu, "triton": by_triton},
+    bodies={"reference": reference, "cpu": cpu, "torch": by_torch, "triton": by_triton},
 )
 _uniforms = define(
     "uniforms(Tensor seeds, Tensor choices, Tensor positions) -> Tensor",

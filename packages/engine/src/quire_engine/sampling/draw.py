@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Sequence as Seq
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import pad
+
+from quire_engine.sequence import Sequence
+from quire_engine.transit import sent
+from quire_kernels import draw
+from quire_protocol import SamplingParams
 
 Words = NDArray[np.uint64]
-
-BLOCK = 128
-"""Weights summed together before one of them is looked for."""
 
 # splitmix64 (Steele, Lea and Flood 2014): a counter's stride and the two multipliers of its finalizer.
 _STRIDE = np.uint64(0x9E3779B97F4A7C15)
@@ -27,41 +31,44 @@ def uniforms(seeds: Words, choices: Words, positions: Words) -> NDArray[np.float
     return ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
 
 
-def draw(logits: Tensor, best: Tensor, uniform: Tensor) -> Tensor:
-    """Invert each row's cumulative distribution: logits [n, V] float32, uniform [n] float64 -> token ids [n].
-
-    `best` [n] is each row's largest logit; where it is not finite, the token means nothing.
-
-    Weights are summed in blocks, the blocks in float64: over any vocabulary no token's share is lost, and only the one
-    block that is hit is walked token by token.
-    """
-    n, size = logits.shape
-    weights = logits - best[:, None]
-    if size % BLOCK:
-        weights = pad(weights, (0, -size % BLOCK), value=float("-inf"))
-    blocks = weights.exp_().view(n, -1, BLOCK)
-    in_block, rest = _find(blocks.sum(-1).double(), uniform)
-    block = blocks.gather(1, in_block[:, :, None].expand(n, 1, BLOCK))[:, 0].double()
-    in_row, _ = _find(block, rest)
-    # The token that means nothing must be one all the same: the padding has none.
-    return (in_block * BLOCK + in_row)[:, 0].clamp_(max=size - 1)
-
-
-def _find(weights: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-    """([n, 1], [n]): the column of weights [n, m] in which each number from 0 to 1 falls, and where in it (0 to 1)."""
-    upper = weights.cumsum(-1)
-    total = upper[:, -1:]
-    # Strictly below the total, so that the first column that reaches beyond it has weight itself.
-    at = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
-    column = torch.searchsorted(upper, at, right=True).clamp_(max=weights.shape[-1] - 1)
-    weight = weights.gather(1, column)
-    inside = (at - (upper.gather(1, column) - weight)) / weight
-    return column, inside[:, 0].clamp(0, 1)
-
-
 def _mix(words: Words) -> Words:
     """The finalizer: every bit of the result depends on every bit of the word. Wraps around, as intended."""
     words = words + _STRIDE
     words = (words ^ (words >> np.uint64(30))) * _FIRST
     words = (words ^ (words >> np.uint64(27))) * _SECOND
     return words ^ (words >> np.uint64(31))
+
+
+def _words(numbers: Seq[int]) -> Words:
+    """Any integers, negative ones too, as 64 bits each."""
+    return np.array([number & 0xFFFFFFFFFFFFFFFF for number in numbers], dtype=np.uint64)
+
+
+class Draws:
+    """The draws of one batch of sequences: what `quire_kernels.draw` is told of each row, on the device."""
+
+    def __init__(self, sequences: Seq[Sequence], device: torch.device, *, limits: bool) -> None:
+        """With `limits` the draw applies temperature, min-p, top-k and top-p; without, the logits have them already."""
+        every = [sequence.params for sequence in sequences]
+
+        def column(value: Callable[[SamplingParams], float], off: float, dtype: type) -> Tensor | None:
+            """[R]: a limit of each row, or None where nobody has one."""
+            if not limits or all(value(params) == off for params in every):
+                return None
+            return sent(np.array([value(params) for params in every], dtype=dtype), device)
+
+        heats = [0 if params.greedy else params.temperature if limits else 1 for params in every]
+        self._temperature = sent(np.array(heats, dtype=np.float32), device)
+        self._top_k = column(lambda params: max(params.top_k, 0), 0, np.int64)
+        self._top_p = column(lambda params: params.top_p, 1, np.float32)
+        self._min_p = column(lambda params: params.min_p, 0, np.float32)
+        self._seeds = _words([sequence.seed for sequence in sequences])
+        self._choices = _words([sequence.index for sequence in sequences])
+
+    def draw(self, logits: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """A token and the largest logit of each row of logits [R, V]; `lengths` [R]: tokens each sequence has so far.
+
+        A greedy row takes its largest logit. Where that is not finite, the token means nothing.
+        """
+        uniform = sent(uniforms(self._seeds, self._choices, lengths.astype(np.uint64)), logits.device)
+        return draw(logits, uniform, self._temperature, top_k=self._top_k, top_p=self._top_p, min_p=self._min_p)

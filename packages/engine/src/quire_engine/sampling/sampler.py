@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from collections.abc import Sequence as Seq
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from quire_engine.config import LogprobsMode
 from quire_engine.sampling.allowed_tokens import AllowedTokens
 from quire_engine.sampling.bad_words import BadWords
 from quire_engine.sampling.base import LogitsTransform, Rows, Step
-from quire_engine.sampling.draw import draw, uniforms
+from quire_engine.sampling.draw import Draws
 from quire_engine.sampling.logit_bias import LogitBias
 from quire_engine.sampling.logprobs import PROCESSED, Scores, score
 from quire_engine.sampling.min_p import MinP
@@ -44,6 +42,9 @@ TRANSFORMS: tuple[type[LogitsTransform], ...] = (
     TopKTopP,
 )
 
+IN_DRAW: tuple[type[LogitsTransform], ...] = (Temperature, MinP, TopKTopP)
+"""The last ones, which the draw does by itself, in fewer looks at a row, unless somebody asks for what it leaves."""
+
 EXCLUDING: Mapping[str, str] = {
     "allowed_token_ids": "allowed_token_ids",
     "bad_words": "bad_words_token_ids",
@@ -58,7 +59,13 @@ class Columns:
     """What the parameters of one batch of sequences come to, on the device. Serves until the batch's members change."""
 
     def __init__(
-        self, sequences: list[Sequence], *, vocab_size: int, eos_token_ids: tuple[int, ...], device: torch.device
+        self,
+        sequences: list[Sequence],
+        *,
+        vocab_size: int,
+        eos_token_ids: tuple[int, ...],
+        device: torch.device,
+        shows_processed: bool = False,
     ) -> None:
         def rows(wanted: Callable[[SamplingParams], bool]) -> Rows | None:
             numbers = [row for row, sequence in enumerate(sequences) if wanted(sequence.params)]
@@ -68,36 +75,28 @@ class Columns:
             index = sent(numbers, device)
             return Rows(own, np.array(numbers), index, len(sequences), vocab_size, eos_token_ids)
 
-        asked = ((transform, rows(transform.wanted)) for transform in TRANSFORMS)
         self.sequences = sequences
+        self.scored = rows(lambda params: params.logprobs is not None)
+        asked = (
+            (transform, rows(transform.wanted))
+            for transform in TRANSFORMS
+            if shows_processed or transform not in IN_DRAW
+        )
         self.transforms: tuple[LogitsTransform, ...] = tuple(
             transform(own) for transform, own in asked if own is not None
         )
-        self.drawing = rows(lambda params: not params.greedy)
-        self.scored = rows(lambda params: params.logprobs is not None)
-        drawing = self.drawing.sequences if self.drawing else ()
-        self.seeds = _words([sequence.seed for sequence in drawing])  # [n] of the rows that draw, as the next one
-        self.choices = _words([sequence.index for sequence in drawing])
+        self.draws = Draws(sequences, device, limits=not shows_processed)
         scored = self.scored.sequences if self.scored else ()
         self.scored_counts = tuple(sequence.params.logprobs or 0 for sequence in scored)
 
     def transform(self, logits: Tensor, step: Step) -> Tensor:
-        """Logits [R, V] as the rows' parameters want them, in float32; in place where they are that already."""
+        """Logits [R, V] as the rows' parameters want them; in place where they are float32 already."""
+        if not self.transforms:
+            return logits
         logits = logits.float()
         for transform in self.transforms:
             transform.apply(logits, step)
         return logits
-
-    def choose(self, logits: Tensor, best: Tensor, step: Step) -> Tensor:
-        """[R] tokens: drawn for the rows that draw, the likeliest ones for the others. `best` [R]: largest logits."""
-        rows = self.drawing
-        if rows is None:
-            return logits.argmax(-1)
-        positions = step.lengths[rows.numbers].astype(np.uint64)
-        uniform = sent(uniforms(self.seeds, self.choices, positions), logits.device)
-        if rows.are_all:
-            return draw(logits, best, uniform)
-        return logits.argmax(-1).index_copy_(0, rows.index, draw(logits[rows.index], best[rows.index], uniform))
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +154,13 @@ class Sampler:
         logprobs_mode: LogprobsMode = "raw_logprobs",
     ) -> None:
         self._logprobs_mode = logprobs_mode
-        self._columns_of = partial(Columns, vocab_size=vocab_size, eos_token_ids=eos_token_ids, device=device)
+        self._columns_of = partial(
+            Columns,
+            vocab_size=vocab_size,
+            eos_token_ids=eos_token_ids,
+            device=device,
+            shows_processed=logprobs_mode in PROCESSED,
+        )
         self._columns = self._columns_of([])
 
     def sample(self, logits: Tensor, sequences: list[Sequence], step: Step) -> Sampled:
@@ -166,15 +171,9 @@ class Sampler:
         scored, is_raw = columns.scored, self._logprobs_mode not in PROCESSED
         raw = logits[scored.index] if scored is not None and is_raw else None
         logits = columns.transform(logits, step)
-        best = logits.amax(-1)
-        tokens = columns.choose(logits, best, step)
+        tokens, best = columns.draws.draw(logits, step.lengths)
         scores = None
         if scored is not None:
             looked_at = logits[scored.index] if raw is None else raw
             scores = score(looked_at, tokens[scored.index], columns.scored_counts, self._logprobs_mode)
         return Sampled(tokens, Returning(tokens, best), columns, scores, step.failures)
-
-
-def _words(numbers: Seq[int]) -> NDArray[np.uint64]:
-    """Any integers, negative ones too, as 64 bits each."""
-    return np.array([number & 0xFFFFFFFFFFFFFFFF for number in numbers], dtype=np.uint64)
