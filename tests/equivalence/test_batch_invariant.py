@@ -27,7 +27,7 @@ BY_TRANSFORMERS = (*DENSE, "mixtral", "qwen3_moe", "gpt2", "phi")
 
 
 WAYS = [(name, dtype, False) for name in BY_TRANSFORMERS for dtype in ("float32", "bfloat16")]
-WAYS += [(name, "float32", True) for name in DENSE]
+WAYS += [(name, dtype, True) for name in DENSE for dtype in ("float32", "bfloat16")]
 
 
 @pytest.mark.parametrize(("name", "dtype", "native"), WAYS)

@@ -65,3 +65,32 @@ def test_threads_company_and_chunks_change_no_bit(library: Library, isa: str, dt
             **options,
         )
         assert torch.equal(chunk, expected[first:last])
+
+
+@pytest.mark.parametrize("size", [8, 16, 24, 40, 64])
+@pytest.mark.parametrize("isa", ISAS)
+def test_what_scratch_memory_held_before_enters_no_answer(
+    library: Library, monkeypatch: pytest.MonkeyPatch, isa: str, size: int
+) -> None:
+    library.use_isa(isa)
+    scratch_of = Library.scratch_of
+    monkeypatch.setattr(Library, "scratch_of", lambda *asked: scratch_of(*asked).fill_(0xFF))  # NaN in every type
+    for queries in range(1, 7):
+        case = Case(((queries, 70), (1, 9)), heads=4, kv_heads=2, size=size, block=16, dtype=torch.bfloat16)
+        problem = case.problem()
+        answer = paged_attention(*problem.tensors, **problem.options)
+        assert error(answer, problem.exact()) < LIMITS[torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_query_that_is_no_number_gives_none_and_harms_no_other(
+    library: Library, isa: str, dtype: torch.dtype
+) -> None:
+    library.use_isa(isa)
+    problem = Case(((3, 40), (1, 9)), heads=4, kv_heads=2, size=32, block=16, dtype=dtype).problem()
+    expected = paged_attention(*problem.tensors, **problem.options)
+    problem.q[1] = torch.nan
+    answer = paged_attention(*problem.tensors, **problem.options)
+    assert answer[1].isnan().all()
+    assert torch.equal(answer[[0, 2, 3]], expected[[0, 2, 3]])

@@ -187,13 +187,15 @@ struct Desk {
     return {first.begin / COLUMNS * COLUMNS, round_up(last.end, COLUMNS)};
   }
 
+  // With zeros after the last element: vectors are read whole.
   template <class T>
   void take_queries(const Tile& tile, int64_t kv_head) {
     for (int64_t row = 0; row < tile.queries * plan.group; ++row) {
       const T* q = static_cast<const T*>(op.q) + (tile.first + row / plan.group) * op.q_token +
                    (kv_head * plan.group + row % plan.group) * op.q_head;
       float* steps = queries + row * plan.query_steps;
-      for (int64_t at = 0; at < op.size; at += W) Mode::put(steps, at, load_first(q + at, op.size - at));
+      for (int64_t at = 0; at < plan.query_steps; at += W)
+        Mode::put(steps, at, at < op.size ? load_first(q + at, op.size - at) : zero());
     }
   }
 
@@ -254,6 +256,7 @@ struct Desk {
       Mode::put(row, i, weight);
     }
     total = sum(sums);
+    if (total != total) peak = total;  // a score that is no number got lost among the largest, but must not be passed over
   }
 
   // One part of a unit, from its keys to its state. Memory is asked ahead of time for each group of keys and values, and

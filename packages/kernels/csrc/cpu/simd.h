@@ -31,7 +31,7 @@ static inline vf zero() { return _mm512_setzero_ps(); }
 static inline vf all(float x) { return _mm512_set1_ps(x); }
 static inline mask first(int64_t n) { return n >= W ? 0xffff : static_cast<mask>((1u << n) - 1); }
 static inline vf fma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
-static inline vf max(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf max(vf a, vf b) { return _mm512_max_ps(a, b); }  // b where either is no number, as in min
 static inline vf min(vf a, vf b) { return _mm512_min_ps(a, b); }
 static inline float sum(vf a) { return _mm512_reduce_add_ps(a); }
 static inline float largest(vf a) { return _mm512_reduce_max_ps(a); }
@@ -151,7 +151,7 @@ static inline float to_float(f16 x) { return _cvtsh_ss(x.bits); }
 // |f| <= ln(2) / 2 and a polynomial of degree 6 there (Cephes' coefficients, Moshier 1984).
 static inline vf exp(vf x) {
   const vf low = all(-87.3365f);
-  const vf bounded = max(min(x, all(88.3762f)), low);
+  const vf bounded = max(low, min(all(88.3762f), x));  // in this order, what is no number stays none
   const vf power = round(bounded * all(1.44269504088896341f));
   vf f = fma(power, all(-0.693359375f), bounded);
   f = fma(power, all(2.12194440e-4f), f);

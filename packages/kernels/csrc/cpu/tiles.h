@@ -38,7 +38,7 @@ static inline mask between(int64_t begin, int64_t end) {
 // e^(f ln 2)).
 static inline vf exp2(vf x) {
   const vf low = all(-126.0f);
-  const vf bounded = max(x, low);
+  const vf bounded = max(low, x);  // in this order, what is no number stays none
   const vf power = round(bounded);
   const vf f = bounded - power;
   vf p = all(1.5403530e-4f);
