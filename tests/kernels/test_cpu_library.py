@@ -1,5 +1,6 @@
 """The CPU library as a whole: it is there, it can be told what to use, and one job at a time has the team."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,3 +55,17 @@ def test_callers_from_many_threads_do_not_disturb_one_another(library: Library) 
         outputs = list(pool.map(norm, inputs))
     for x, out in zip(inputs, outputs, strict=True):
         torch.testing.assert_close(out, torch.nn.functional.rms_norm(x, (512,), eps=1e-6))
+
+
+@pytest.mark.parametrize(("variable", "value", "threads"), [("OMP_NUM_THREADS", "3,2", 3), (_cpu.THREADS, "5", 5)])
+def test_the_environment_sizes_the_team(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, threads: int
+) -> None:
+    monkeypatch.delenv(_cpu.THREADS, raising=False)
+    monkeypatch.setenv(variable, value)
+    assert _cpu._wanted_threads() == threads
+
+
+def test_what_the_environment_says_badly_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(_cpu.THREADS, "many")
+    assert 0 <= _cpu._wanted_threads() <= len(os.sched_getaffinity(0))

@@ -227,6 +227,28 @@ def test_a_step_takes_as_many_rows_as_the_decoder_was_made_for() -> None:
         serve(decoder, [[1] * 9], chunk=9)
     with pytest.raises(ShapeError, match="ids go from 1 to 97; pass numbers from 0 to 96"):
         serve(decoder, [[1, 97]], chunk=9)
+    serve(decoder, [[1] * 8], chunk=8)
+    with pytest.raises(ShapeError, match="9 rows chosen; 8 are the most"):
+        decoder.logits(torch.zeros(9, dtype=torch.int64))
+
+
+@pytest.mark.parametrize(
+    ("slot", "length", "reason"),
+    [(64, 1, "slots go up to 64; the cache has 64"), (0, 17, "a sequence has 17 tokens; tables of 1 blocks hold 16")],
+)
+def test_a_step_keeps_to_its_cache(slot: int, length: int, reason: str) -> None:
+    description = describe(PLAIN)
+    decoder = Decoder(description, make_weights(description).__getitem__, dtype=torch.float32, max_rows=8)
+    layers = [
+        tuple(torch.zeros(4, 16, layer.kv_heads, size) for size in (layer.key_size, layer.value_size))
+        for layer in description.layers
+    ]
+    keys, values = zip(*layers, strict=True)
+    one = torch.zeros(1, dtype=torch.int64)
+    spans = torch.tensor([0, 1], dtype=torch.int32), torch.tensor([length], dtype=torch.int32)
+    tables = torch.zeros(1, 1, dtype=torch.int32)
+    with pytest.raises(ShapeError, match=reason):
+        decoder.step(one, one, one + slot, *spans, tables, Cache.of(keys, values), one, longest=length)
 
 
 def test_a_weight_of_another_shape_is_refused_by_name() -> None:
@@ -244,6 +266,7 @@ def test_a_weight_of_another_shape_is_refused_by_name() -> None:
         ({"q_heads": 3}, "no multiple of its 2 key heads"),
         ({"parallel": True, "after_mlp": RMS}, "no norms behind"),
         ({"activation": "relu_squared"}, "silu and gelu can"),
+        ({"key_size": 4}, "turns more pairs than its heads of 4 elements have"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(change: dict[str, Any], reason: str) -> None:

@@ -94,3 +94,19 @@ def test_a_query_that_is_no_number_gives_none_and_harms_no_other(
     answer = paged_attention(*problem.tensors, **problem.options)
     assert answer[1].isnan().all()
     assert torch.equal(answer[[0, 2, 3]], expected[[0, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    "spans", [((2, 266),), ((3, 265),), ((20, 280),), ((40, 540), (7, 519)), ((100, 600),)], ids=str
+)
+@pytest.mark.parametrize("dtype", LIMITS, ids=str)
+@pytest.mark.parametrize("isa", ISAS)
+def test_a_window_may_leave_a_part_of_the_keys_between_two_queries_of_a_tile(
+    library: Library, isa: str, dtype: torch.dtype, spans: tuple[tuple[int, int], ...]
+) -> None:
+    library.use_isa(isa)
+    for window in (4, 10, 250, 300):
+        problem = Case(spans, heads=4, kv_heads=2, size=32, block=16, dtype=dtype, window=window).problem()
+        exact = problem.exact()
+        assert error(paged_attention(*problem.tensors, **problem.options), exact) < LIMITS[dtype]
+        assert error(paged_attention(*problem.tensors, **problem.options, invariant=True), exact) < LIMITS[dtype]

@@ -172,19 +172,17 @@ struct Desk {
     return State(saved + part * plan.state_floats(SHARED_ROWS), rows, plan.width);
   }
 
-  // Keys that a tile's query sees, counted from a part's first.
-  Range seen(const Tile& tile, int64_t query, int64_t part_first) const {
-    const int64_t end = at_most(at_least(tile.ends + query, 0), part_first + PART) - part_first;
-    const int64_t begin = op.window > 0 ? at_least(tile.ends + query - op.window - part_first, 0) : 0;
-    return {begin, end > begin ? end : begin};
+  // Keys that some query from `first` to `last` of a tile sees in a part, counted from the part's first.
+  Range seen(const Tile& tile, int64_t first, int64_t last, int64_t part_first) const {
+    const int64_t begin = op.window > 0 ? at_least(tile.ends + first - op.window - part_first, 0) : 0;
+    const int64_t end = at_most(tile.ends + last - part_first, PART);
+    return begin < end ? Range{begin, end} : Range{0, 0};
   }
 
   // The groups of COLUMNS keys that some of the rows from `row` on see, in keys counted from the part's first.
   Range groups(const Tile& tile, int64_t row, int64_t count, int64_t part_first) const {
-    const Range first = seen(tile, row / plan.group, part_first);
-    const Range last = seen(tile, (row + count - 1) / plan.group, part_first);
-    if (last.begin >= last.end) return {0, 0};
-    return {first.begin / COLUMNS * COLUMNS, round_up(last.end, COLUMNS)};
+    const Range keys = seen(tile, row / plan.group, (row + count - 1) / plan.group, part_first);
+    return {keys.begin / COLUMNS * COLUMNS, round_up(keys.end, COLUMNS)};
   }
 
   // With zeros after the last element: vectors are read whole.
@@ -278,8 +276,9 @@ struct Desk {
     const int64_t block = in_place(rows) ? rows : ROWS;  // rows whose groups are multiplied together
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t top = row / block * block;
-      weigh(scores + row * PART, seen(tile, row / plan.group, first),
-            groups(tile, top, at_most(rows - top, block), first), state.peaks[row], state.totals[row]);
+      const int64_t query = row / plan.group;
+      weigh(scores + row * PART, seen(tile, query, query, first), groups(tile, top, at_most(rows - top, block), first),
+            state.peaks[row], state.totals[row]);
     }
     for (int64_t key = low; key < high; key += COLUMNS) {
       memcpy(here, next, sizeof here);

@@ -247,7 +247,7 @@ struct DecoderRun {
   static void clip_all(T* x, int64_t size, float limit) {
     if (limit <= 0) return;
     for (int64_t i = 0; i < size; i += W)
-      store_first(x + i, min(max(load_first(x + i, size - i), all(-limit)), all(limit)), size - i);
+      store_first(x + i, min(all(limit), max(all(-limit), load_first(x + i, size - i))), size - i);
   }
 
   // One head of keys and values into the cache, and the queries that share it, where they are.
@@ -278,7 +278,7 @@ struct DecoderRun {
     const bool normalises = norm.kind != QUIRE_NO_NORM && !is_normed;
     if (layer.clip > 0 && !is_normed)
       for (int64_t i = 0; i < size; i += W)
-        store_first(work + i, min(max(load_first(work + i, size - i), all(-layer.clip)), all(layer.clip)), size - i);
+        store_first(work + i, min(all(layer.clip), max(all(-layer.clip), load_first(work + i, size - i))), size - i);
     if (normalises && !layer.norm_after_rotation)
       normalise(work, work, size, norm, head * size, measure(work, size, norm));
     if (layer.rotation >= 0) rotate(work, decoder.rotations[layer.rotation].pairs, turn(layer.rotation, row));
@@ -334,6 +334,7 @@ struct DecoderRun {
     op.scale = layer.scale;
     op.softcap = layer.softcap;
     op.q_type = op.kv_type = op.out_type = decoder.type;
+    op.invariant = layer.qkv.invariant;
     return op;
   }
 
@@ -351,7 +352,7 @@ struct DecoderRun {
     if (kind == QUIRE_PLAIN_SILU) return silu(x);
     if (kind == QUIRE_PLAIN_GELU) return gelu(x);
     if (kind == QUIRE_PLAIN_GELU_TANH) return gelu_tanh(x);
-    const vf positive = max(x, zero());
+    const vf positive = max(zero(), x);  // in this order, what is no number stays none
     return positive * positive;
   }
 

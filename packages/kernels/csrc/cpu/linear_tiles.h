@@ -33,6 +33,8 @@ static inline void configure_tiles(int64_t above, int64_t below) {
     is.row_bytes[tile] = TILE_BYTES;
     is.rows[tile] = static_cast<uint8_t>(tile >= 6 ? TILE_ROWS : lower ? below : above);
   }
+  // GCC before 12.4 takes the instruction to read eight of these bytes only (GCC bug 114098): let it drop none.
+  __asm__ volatile("" : : "r"(&is) : "memory");
   _tile_loadconfig(&is);
 }
 

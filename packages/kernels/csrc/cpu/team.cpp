@@ -53,7 +53,9 @@ class Team {
         count_ = index;  // the machine gives no more: fewer are enough
         break;
       }
-      if (count_ <= allowed) {  // one thread to a CPU; the caller keeps to the one that is left by itself
+      // One thread to a CPU, where they have all of them; the caller keeps to the one that is left by itself. Were there
+      // more CPUs, another team might be pinned to the same ones.
+      if (count_ == allowed) {
         cpu_set_t set;
         CPU_ZERO(&set);
         CPU_SET(cpus[index], &set);

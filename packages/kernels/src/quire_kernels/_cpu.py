@@ -301,8 +301,20 @@ def _load() -> Library | None:
     found = Library(handle)
     if isa := os.environ.get(ISA):
         found.use_isa(isa)
-    found.set_threads(int(os.environ.get(THREADS) or os.environ.get("OMP_NUM_THREADS") or 0))
+    found.set_threads(_wanted_threads())
     return found
+
+
+def _wanted_threads() -> int:
+    """As the environment says; otherwise what a container may use of the CPUs that it sees, or 0 for all of them."""
+    asked = os.environ.get(THREADS) or os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]  # one for each level
+    if asked.isdecimal():
+        return int(asked)
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return min(max(1, int(quota) // int(period)), len(os.sched_getaffinity(0)))
+    except (OSError, ValueError):  # no such file, or "max"
+        return 0
 
 
 library: Final[Library | None] = _load()

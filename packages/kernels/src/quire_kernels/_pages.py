@@ -4,6 +4,7 @@ A pass over weights on pages of 4 KiB spends a fifth of its time on finding wher
 """
 
 import mmap
+from contextlib import suppress
 from typing import Final
 
 import torch
@@ -20,5 +21,8 @@ def allocate(size: int) -> Tensor:
     memory = mmap.mmap(-1, size + HUGE)
     tensor = torch.frombuffer(memory, dtype=torch.uint8)  # keeps the mapping alive
     begin = -tensor.data_ptr() % HUGE
-    memory.madvise(mmap.MADV_HUGEPAGE, begin, whole)  # what is left after whole pages takes small ones, not one more
+    with suppress(OSError):  # a kernel may have been built without them
+        memory.madvise(
+            mmap.MADV_HUGEPAGE, begin, whole
+        )  # what is left after whole pages takes small ones, not one more
     return tensor[begin : begin + size]

@@ -19,6 +19,7 @@ from quire_engine.engine import Engine
 from quire_engine.errors import ConfigError
 from quire_engine.model.native.memory import Known, key_of, recall, remember
 from quire_engine.model.native.verdict import verdict
+from quire_engine.model.native.weights import Checkpoint
 from quire_engine.model.spec import ContextLimit
 from quire_kernels.decoder import is_available
 
@@ -117,6 +118,16 @@ def test_what_has_no_description_is_served_by_transformers_with_the_reason(tmp_p
     assert decisions.notes == ("not computed natively, which is faster: there is no description of model type 'gpt2'",)
     with pytest.raises(ConfigError, match="native is asked for, but cannot be had: there is no description"):
         Engine.load(roomy_config(model=folder, native=True, cache_dir=str(tmp_path)))
+
+
+def test_what_may_pass_is_not_remembered(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = roomy_config(model=str(folder), cache_dir=str(tmp_path / "cache"))
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoint, "__init__", lambda *_: (_ for _ in ()).throw(MemoryError("full")))
+        assert verdict(folder, config) == "MemoryError: full"
+    found = verdict(folder, config)
+    assert isinstance(found, Known)
+    assert found.description is not None
 
 
 def test_a_checkpoint_that_lacks_a_weight_is_refused_as_ever(folder: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ class Decoder:
         embeddings already and their ids mean nothing.
         Raises ShapeError, DtypeError.
         """
-        self._check(ids, positions, slots, starts, lengths, tables, cache, chosen)
+        self._check(ids, positions, slots, starts, lengths, tables, cache, chosen, longest)
         step = self._step
         step.cache = ctypes.addressof(cache.places)
         step.ids, step.positions, step.slots = ids.data_ptr(), positions.data_ptr(), slots.data_ptr()
@@ -156,7 +156,9 @@ class Decoder:
 
     def logits(self, chosen: Tensor) -> Tensor:
         """[R, V] float32: the logits of more rows [R] of the last step."""
-        Checks("Decoder.logits").require("chosen", chosen, "[R]", torch.int64)
+        checks = Checks("Decoder.logits")
+        checks.require("chosen", chosen, "[R]", torch.int64)
+        checks.expect(len(chosen) <= self.max_rows, f"{len(chosen)} rows chosen; {self.max_rows} are the most")
         self._require_rows(chosen, self._step.rows, "chosen")
         logits = torch.empty(len(chosen), self.description.vocab)
         op = _cpu.DecoderLogits(ctypes.addressof(self._decoder), chosen.data_ptr(), logits.data_ptr(), len(chosen))
@@ -175,6 +177,7 @@ class Decoder:
         tables: Tensor,
         cache: Cache,
         chosen: Tensor,
+        longest: int,
     ) -> None:
         checks = Checks("Decoder.step")
         for name, tensor in (("ids", ids), ("positions", positions), ("slots", slots)):
@@ -191,6 +194,13 @@ class Decoder:
             f"the cache has {len(cache.keys)} layers of {cache.keys[0].dtype}; "
             f"the decoder has {len(self.description.layers)} of {self.dtype}",
         )
+        checks.expect(len(chosen) <= self.max_rows, f"{len(chosen)} rows chosen; {self.max_rows} are the most")
+        block, blocks = cache.keys[0].shape[1], len(cache.keys[0])
+        most, room = int(lengths.max()) if len(lengths) else 0, tables.shape[1] * block
+        checks.expect(most <= room, f"a sequence has {most} tokens; tables of {tables.shape[1]} blocks hold {room}")
+        checks.expect(most <= longest, f"a sequence has {most} tokens, but longest is {longest}")
+        last = int(slots.max()) if len(slots) else -1
+        checks.expect(last < blocks * block, f"slots go up to {last}; the cache has {blocks * block}")
         self._require_rows(ids, self.description.vocab, "ids")
         self._require_rows(chosen, len(ids), "chosen")
 
@@ -390,6 +400,10 @@ def _require_limits(description: Description) -> None:
         widest = max(layer.key_size, layer.value_size)
         if widest > WIDEST_HEAD:
             raise ShapeError(f"Decoder: heads of layer {number} have {widest} elements; {WIDEST_HEAD} are the most")
+        if layer.rotation is not None and 2 * len(description.rotations[layer.rotation].frequencies) > layer.key_size:
+            raise ShapeError(
+                f"Decoder: layer {number} turns more pairs than its heads of {layer.key_size} elements have"
+            )
         if layer.q_heads % layer.kv_heads:
             raise ShapeError(
                 f"Decoder: layer {number} has {layer.q_heads} query heads, "

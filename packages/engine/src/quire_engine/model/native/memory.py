@@ -22,6 +22,7 @@ import torch
 from quire_engine.__about__ import __version__
 from quire_engine.model.native.weights import weight_files
 from quire_engine.model.spec import ContextLimit
+from quire_kernels import decoder
 from quire_kernels.decoder import Description
 from quire_kernels.decoder import fingerprint as library_fingerprint
 
@@ -68,7 +69,8 @@ def remember(folder: Path, key: str, known: Known) -> None:
 
 def key_of(path: Path) -> str:
     """Changes with all that a proof depends on: the checkpoint's configuration and its weights' names, types and
-    shapes, but not their values; versions; the library and the instruction set in use."""
+    shapes, but not their values; versions and the sources that describe and prove; the library and the instruction
+    set in use."""
     digest = hashlib.sha256()
     for part in _parts(path):
         digest.update(struct.pack("<Q", len(part)) + part)
@@ -78,6 +80,8 @@ def key_of(path: Path) -> str:
 def _parts(path: Path) -> Iterator[bytes]:
     yield f"{FORM} {__version__} {library_fingerprint()} {torch.__version__}".encode()
     yield importlib.metadata.version("transformers").encode()
+    for folder in (Path(__file__).parent, Path(decoder.__file__).parent):  # versions do not tell a working tree's state
+        yield from (source.read_bytes() for source in sorted(folder.glob("*.py")))
     for name in ("config.json", "generation_config.json"):
         file = path / name
         yield file.read_bytes() if file.exists() else b""

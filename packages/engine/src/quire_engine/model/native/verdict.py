@@ -68,17 +68,18 @@ def _known(path: Path, config: EngineConfig) -> Known | str:
     folder = cache_folder(config) / "proofs"
     try:
         key = key_of(path)
-    except (OSError, ValueError, struct.error):  # transformers' way says what is wrong with the files
+    except (OSError, ValueError, KeyError, TypeError, struct.error):  # transformers' way says what is wrong with them
         return "its files cannot be read"
     known = recall(folder, key)
     if known is None:
-        known = _proven(path, config)
-        remember(folder, key, known)
+        known, is_final = _proven(path, config)
+        if is_final:
+            remember(folder, key, known)
     return known
 
 
-def _proven(path: Path, config: EngineConfig) -> Known:
-    """Read, describe, prove. What cannot be served at all is refused as read_spec does it."""
+def _proven(path: Path, config: EngineConfig) -> tuple[Known, bool]:
+    """Read, describe, prove; and whether it would come to the same again. What cannot be served at all is refused."""
     from quire_engine.model.load import quiet
     from quire_engine.model.native.describe import describe
     from quire_engine.model.native.proof import prove_description
@@ -86,7 +87,7 @@ def _proven(path: Path, config: EngineConfig) -> Known:
 
     with quiet(progress=False):
         spec = read_spec(path, config)
-        description, takes_embeds, reason = None, False, ""
+        description, takes_embeds, reason, is_final = None, False, "", True
         try:
             transformers_config = read_config(path)
             described = describe(transformers_config.to_dict(), rope_of(transformers_config))
@@ -95,9 +96,10 @@ def _proven(path: Path, config: EngineConfig) -> Known:
             description = described
         except NotDescribed as error:
             reason = str(error)
-        except Exception as error:  # a model's own code may fail in any way; the other way then serves
+        except Exception as error:  # a model's own code may fail in any way, or memory run short: the other way serves
+            is_final = False
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-    return Known(
+    known = Known(
         spec.architecture,
         spec.dtype,
         spec.vocab_size,
@@ -107,3 +109,4 @@ def _proven(path: Path, config: EngineConfig) -> Known:
         takes_embeds,
         reason,
     )
+    return known, is_final
