@@ -1,12 +1,12 @@
 """The CPU library as a whole: it is there, it can be told what to use, and one job at a time has the team."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from tests.support.native import library_or_skip
 
 from quire_kernels import _cpu
 from quire_kernels._cpu import Library, LibraryError, RmsNorm, pointer
@@ -14,14 +14,7 @@ from quire_kernels._cpu import Library, LibraryError, RmsNorm, pointer
 
 @pytest.fixture
 def library() -> Iterator[Library]:
-    if _cpu.library is None:
-        if shutil.which("c++") is None:
-            pytest.skip("no compiler: the package was installed without its library")
-        pytest.fail("there is a compiler, but quire_kernels was installed without its library")
-    isa, threads = _cpu.library.isa, _cpu.library.threads
-    yield _cpu.library
-    _cpu.library.use_isa(isa)
-    _cpu.library.set_threads(threads)
+    yield from library_or_skip()
 
 
 def norm(x: torch.Tensor) -> torch.Tensor:
