@@ -1,6 +1,7 @@
 // Activations of gates on vectors.
 #pragma once
 
+#include "ops.h"
 #include "simd.h"
 
 namespace quire {
@@ -25,6 +26,13 @@ static inline vf gelu(vf x) {
 static inline vf gelu_tanh(vf x) {
   const vf u = x * fma(x * x, all(0.7978845608f * 0.044715f), all(0.7978845608f));
   return x / (all(1.0f) + exp(u * all(-2.0f)));
+}
+
+// By a QuireGate that is one.
+static inline vf gate_of(vf x, int32_t gate) {
+  if (gate == QUIRE_SILU) return silu(x);
+  if (gate == QUIRE_GELU) return gelu(x);
+  return gelu_tanh(x);
 }
 
 }  // namespace QUIRE_ISA

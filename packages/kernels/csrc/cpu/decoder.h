@@ -8,14 +8,13 @@
 #include "activations.h"
 #include "attention.h"
 #include "decoder_ops.h"
+#include "heads.h"
 #include "kernels.h"
 #include "linear.h"
 #include "simd.h"
 
 namespace quire {
 namespace QUIRE_ISA {
-
-constexpr int64_t WIDEST_HEAD = 1024;  // checked where a decoder is made
 
 // ---- rows -----------------------------------------------------------------------------------------------------------
 
@@ -281,20 +280,14 @@ struct DecoderRun {
         store_first(work + i, min(all(layer.clip), max(all(-layer.clip), load_first(work + i, size - i))), size - i);
     if (normalises && !layer.norm_after_rotation)
       normalise(work, work, size, norm, head * size, measure(work, size, norm));
-    if (layer.rotation >= 0) rotate(work, decoder.rotations[layer.rotation].pairs, turn(layer.rotation, row));
+    if (layer.rotation >= 0) {
+      const int64_t pairs = decoder.rotations[layer.rotation].pairs;
+      const float* cosines = turn(layer.rotation, row);
+      turn_pairs(work, work, pairs, cosines, cosines + pairs);
+    }
     if (normalises && layer.norm_after_rotation)
       normalise(work, work, size, norm, head * size, measure(work, size, norm));
     for (int64_t i = 0; i < size; i += W) store_first(out + i, load_first(work + i, size - i), size - i);
-  }
-
-  static void rotate(float* x, int64_t pairs, const float* turn) {
-    for (int64_t i = 0; i < pairs; i += W) {
-      const int64_t left = pairs - i;
-      const vf cosine = load_first(turn + i, left), sine = load_first(turn + pairs + i, left);
-      const vf a = load_first(x + i, left), b = load_first(x + pairs + i, left);
-      store_first(x + i, a * cosine - b * sine, left);
-      store_first(x + pairs + i, b * cosine + a * sine, left);
-    }
   }
 
   void attend(const QuireDecoderLayer& layer, const QuireCacheLayer& cache) const {

@@ -8,7 +8,7 @@
 namespace quire {
 namespace QUIRE_ISA {
 
-constexpr int64_t ROTARY_MOST = 1024;  // elements of a head: one at work lies on the stack; Python checks
+constexpr int64_t WIDEST_HEAD = 1024;  // elements: a head at work lies on the stack; Python checks
 
 // x /= sqrt(mean(x^2) + eps), times weight + offset, in place.
 template <class U>
@@ -23,22 +23,28 @@ static void norm_head(float* x, const U* weight, int64_t size, float eps, float 
     store_first(x + i, load_first(x + i, size - i) * factor * (load_first(weight + i, size - i) + all(offset)), size - i);
 }
 
+// Pairs of a head's elements, i and i + pairs, turn; out may be x.
+template <class T>
+static void turn_pairs(T* out, const float* x, int64_t pairs, const float* cosines, const float* sines) {
+  for (int64_t i = 0; i < pairs; i += W) {
+    const int64_t left = pairs - i;
+    const vf a = load_first(x + i, left), b = load_first(x + pairs + i, left);
+    const vf c = load_first(cosines + i, left), s = load_first(sines + i, left);
+    store_first(out + i, a * c - b * s, left);
+    store_first(out + pairs + i, b * c + a * s, left);
+  }
+}
+
 template <class T>
 static void rotate_heads(T* heads, int64_t count, int64_t stride, const T* weight, const float* cosines,
                          const float* sines, const QuireRotary& op) {
   const int64_t size = op.size, half = op.half;
-  float x[ROTARY_MOST];
+  float x[WIDEST_HEAD];
   for (int64_t head = 0; head < count; ++head) {
     T* own = heads + head * stride;
     for (int64_t i = 0; i < size; i += W) store_first(x + i, load_first(own + i, size - i), size - i);
     if (weight != nullptr) norm_head(x, weight, size, op.eps, op.offset);
-    for (int64_t i = 0; i < half; i += W) {
-      const int64_t left = half - i;
-      const vf a = load_first(x + i, left), b = load_first(x + half + i, left);
-      const vf c = load_first(cosines + i, left), s = load_first(sines + i, left);
-      store_first(own + i, a * c - b * s, left);
-      store_first(own + half + i, b * c + a * s, left);
-    }
+    turn_pairs(own, x, half, cosines, sines);
     if (weight == nullptr) continue;
     for (int64_t i = 2 * half; i < size; i += W) store_first(own + i, load_first(x + i, size - i), size - i);
   }
@@ -79,12 +85,6 @@ static void store_kv(const Share& share, const QuireStoreKv& op) {
     copy(op.values, op.value, block * op.v_block + offset * op.v_slot, op.v_head, token * op.value_token, op.value_head,
          op.v_size);
   }
-}
-
-static inline vf gate_of(vf x, int32_t gate) {
-  if (gate == QUIRE_SILU) return silu(x);
-  if (gate == QUIRE_GELU) return gelu(x);
-  return gelu_tanh(x);
 }
 
 template <class T>

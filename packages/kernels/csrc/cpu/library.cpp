@@ -1,9 +1,7 @@
 // The library's C interface: choose an instruction set, size the team, run an op. No function here throws.
-#include <sys/syscall.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
-
-
 
 #include "kernels.h"
 

@@ -40,9 +40,7 @@ static void finish_rows(const QuireLinear& op, const Prepared& x, const float* s
         const int64_t column = block / step * 16 + part, left = op.n - column;
         if (left <= 0) break;
         vf value = settled(block, part);
-        if (op.gate == QUIRE_SILU) value = silu(value) * settled(block + 1, part);
-        if (op.gate == QUIRE_GELU) value = gelu(value) * settled(block + 1, part);
-        if (op.gate == QUIRE_GELU_TANH) value = gelu_tanh(value) * settled(block + 1, part);
+        if (gated) value = gate_of(value, op.gate) * settled(block + 1, part);
         if (op.accumulate) value = value + load_first(out + column, left);
         store_first(out + column, value, left);
       }

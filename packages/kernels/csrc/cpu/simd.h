@@ -147,6 +147,15 @@ static inline float to_float(bf16 x) {
 }
 static inline float to_float(f16 x) { return _cvtsh_ss(x.bits); }
 
+// The lanes of a, but zero where x is below a bound.
+static inline vf zero_below(vf a, vf x, vf bound) {
+#if defined(__AVX512F__)
+  return _mm512_mask_mov_ps(a, _mm512_cmp_ps_mask(x, bound, _CMP_LT_OQ), zero());
+#else
+  return _mm256_andnot_ps(_mm256_cmp_ps(x, bound, _CMP_LT_OQ), a);
+#endif
+}
+
 // e to the x, within 2 ulp from -87 to 88; below that 0, above it what e^88 is. Powers of two by range reduction to
 // |f| <= ln(2) / 2 and a polynomial of degree 6 there (Cephes' coefficients, Moshier 1984).
 static inline vf exp(vf x) {
@@ -162,12 +171,7 @@ static inline vf exp(vf x) {
   p = fma(p, f, all(1.6666665459e-1f));
   p = fma(p, f, all(5.0000001201e-1f));
   p = fma(p, f * f, f + all(1.0f));
-  const vf result = scale_by_power(p, power);
-#if defined(__AVX512F__)
-  return _mm512_mask_mov_ps(result, _mm512_cmp_ps_mask(x, low, _CMP_LT_OQ), zero());
-#else
-  return _mm256_andnot_ps(_mm256_cmp_ps(x, low, _CMP_LT_OQ), result);
-#endif
+  return zero_below(scale_by_power(p, power), x, low);
 }
 
 }  // namespace QUIRE_ISA

@@ -48,12 +48,7 @@ static inline vf exp2(vf x) {
   p = fma(p, f, all(2.4022651e-1f));
   p = fma(p, f, all(6.9314718e-1f));
   p = fma(p, f, all(1.0f));
-  const vf result = scale_by_power(p, power);
-#if defined(__AVX512F__)
-  return _mm512_mask_mov_ps(result, _mm512_cmp_ps_mask(x, low, _CMP_LT_OQ), zero());
-#else
-  return _mm256_andnot_ps(_mm256_cmp_ps(x, low, _CMP_LT_OQ), result);
-#endif
+  return zero_below(scale_by_power(p, power), x, low);
 }
 
 // W rows of W words become W columns.

@@ -22,6 +22,7 @@ THREADS: Final = "QUIRE_CPU_THREADS"  # the environment's variable that sizes th
 ISA: Final = "QUIRE_CPU_ISA"  # the one that names an instruction set instead of the best one
 _LINE: Final = 64  # bytes of a cache line
 PATH: Final = Path(__file__).with_name("libquire_cpu.so")
+WIDEST_HEAD: Final = 1024  # elements, of csrc/cpu/heads.h
 TYPES: Final = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 
 

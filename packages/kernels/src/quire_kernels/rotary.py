@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from quire_kernels._checks import FLOATS, Checks
-from quire_kernels._cpu import TYPES, Rotary, library, pointer
+from quire_kernels._cpu import TYPES, WIDEST_HEAD, Rotary, library, pointer
 from quire_kernels._select import HAS_TRITON, define
 
 if HAS_TRITON:
@@ -131,12 +131,9 @@ def by_library(
     library.run("rotary", op)
 
 
-_LARGEST_HEAD = 1024  # ROTARY_MOST of csrc/cpu/heads.h
-
-
 def cpu(q: Tensor, *rest: Any) -> None:
     """By the library where there is one, but for enormous heads."""
-    body = by_torch if library is None or q.shape[2] > _LARGEST_HEAD else by_library
+    body = by_torch if library is None or q.shape[2] > WIDEST_HEAD else by_library
     body(q, *rest)
 
 

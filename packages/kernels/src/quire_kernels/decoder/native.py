@@ -19,7 +19,6 @@ from quire_kernels.decoder.description import Activation, Description, Layer, No
 from quire_kernels.linear import ACTIVATIONS as GATES
 from quire_kernels.linear import KINDS, PackedLinear, pack_linear
 
-WIDEST_HEAD: Final = 1024  # of csrc/cpu/decoder.h
 OWN_ROWS: Final = 8192  # elements up to which every thread normalises all rows for itself, instead of meeting
 ACTIVATIONS: Final[tuple[Activation, ...]] = ("silu", "gelu", "gelu_tanh", "relu_squared")  # of QuirePlainActivation
 NORMS: Final = {"rms": 1, "layer": 2}  # of QuireNormKind
@@ -398,8 +397,10 @@ def _require_limits(description: Description) -> None:
     """ShapeError for what the library's loops were not made for."""
     for number, layer in enumerate(description.layers):
         widest = max(layer.key_size, layer.value_size)
-        if widest > WIDEST_HEAD:
-            raise ShapeError(f"Decoder: heads of layer {number} have {widest} elements; {WIDEST_HEAD} are the most")
+        if widest > _cpu.WIDEST_HEAD:
+            raise ShapeError(
+                f"Decoder: heads of layer {number} have {widest} elements; {_cpu.WIDEST_HEAD} are the most"
+            )
         if layer.rotation is not None and 2 * len(description.rotations[layer.rotation].frequencies) > layer.key_size:
             raise ShapeError(
                 f"Decoder: layer {number} turns more pairs than its heads of {layer.key_size} elements have"
