@@ -18,7 +18,7 @@ from tests.support.schedules import SCHEDULES, Schedule, finish, roomy_config
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from quire_engine.engine import Engine
-from quire_engine.sequence import EmbeddedRequest, Submission
+from quire_engine.sequence import Rendered, RenderedRequest, Submission
 from quire_protocol import GenerateRequest
 
 FAMILIES = ["llama", "mistral", "qwen3", "gemma2", "deepseek_v3", "gpt2", "gpt_oss"]
@@ -126,7 +126,9 @@ def test_a_prompt_of_embeddings_is_searched_like_its_ids(checkpoints: Checkpoint
         asked = beam_request(prompt, n=WIDTH, max_tokens=NEW_TOKENS, ignore_eos=True, logprobs=0)
         rows = embed(torch.tensor(prompt)).detach().numpy().astype("<f4").tobytes()
         of_ids.append(asked)
-        of_rows.append(EmbeddedRequest.of(asked.model_copy(update={"token_ids": [0] * len(prompt)}), rows))
+        of_rows.append(
+            RenderedRequest.of(asked.model_copy(update={"token_ids": [0] * len(prompt)}), Rendered(embeds=rows))
+        )
     for schedule in SCHEDULES:
         for found, expected in zip(search(engine, schedule, of_rows), search(engine, schedule, of_ids), strict=True):
             assert_same(found, expected)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from quire_engine.engine import Engine
 from quire_engine.errors import ModelNotSupported
-from quire_engine.sequence import EmbeddedRequest, Submission
+from quire_engine.sequence import Rendered, RenderedRequest, Submission
 from quire_protocol import GenerateRequest, SamplingParams
 
 PROMPTS = [[5, 9, 11, 3, 7, 7, 2, 40, 41, 42], [80], [3] * 17, [5, 9, 11, 3, 7, 7, 2, 40, 13]]
@@ -42,7 +42,7 @@ def serve(
         for number, (prompt, rows) in enumerate(zip(PROMPTS, embeds, strict=True), start=first):
             ids = [0] * len(prompt) if rows else prompt
             request = GenerateRequest(token_ids=ids, sampling_params=params, cache_salt=salt)
-            engine.add(Submission.of(number, EmbeddedRequest.of(request, rows) if rows else request))
+            engine.add(Submission.of(number, RenderedRequest.of(request, Rendered(embeds=rows)) if rows else request))
         answers = finish(engine)
     assert (engine.stats().preemptions > 0) == (schedule is STARVED)
     return [answers[first + number, 0] for number in range(len(PROMPTS))]
@@ -93,7 +93,7 @@ def test_cached_blocks_are_shared_between_equal_embeddings_only(checkpoints: Che
     cached = []
     for number, given in enumerate((b"", rows[0], rows[0], other, b"")):
         request = GenerateRequest(token_ids=[0] * len(PROMPTS[0]), sampling_params=GREEDY)
-        own.add(Submission.of(number, EmbeddedRequest.of(request, given) if given else request))
+        own.add(Submission.of(number, RenderedRequest.of(request, Rendered(embeds=given)) if given else request))
         emissions = []
         while own.has_work:
             emissions += own.step()

@@ -6,9 +6,10 @@ from tests.support.requests import generate_request
 from tests.support.scripted import scripted_decisions
 
 from quire_engine.config import EngineConfig
+from quire_engine.constraint import Constraint, Thinking
 from quire_engine.link import frames
 from quire_engine.link.frames import Abort, Add, Down, Failed, Ready, Report, Start, Stop, Up
-from quire_engine.sequence import Emission, Submission, TokenLogprobs
+from quire_engine.sequence import Emission, Rendered, Submission, TokenLogprobs
 from quire_engine.stats import Stats
 
 RICH = generate_request(
@@ -26,13 +27,19 @@ RICH = generate_request(
     cache_salt="sålt",
     priority=-3,
 )
+RENDERED = Rendered(
+    bytes(range(256)),
+    Constraint('start: "yes" | "nö"', "response_format", closes=False),
+    Thinking(limit=9, begin=(3,), end=(4, 5), is_open=True),
+    frozenset({6, 7}),
+)
 SCORES = (TokenLogprobs(4, -0.5, 2, (9, 4), (-0.25, -0.5)),)
 
 DOWN = [
     Start(EngineConfig(model="a/b", seed=3), "module:name", True, ("/one", "/two")),
     Add(Submission(7, RICH)),
     Add(Submission(8, RICH, {1: (4, 5), 0: ()})),
-    Add(Submission(9, RICH, embeds=bytes(range(256)))),
+    Add(Submission(9, RICH, rendered=RENDERED)),
     Abort(7),
     Abort(7, 1),
     Stop(),

@@ -18,7 +18,7 @@ from tests.engine.text.test_template import decisions, refusal
 from tests.support.tokenizer_kinds import tokenizer_of
 
 from quire_engine.errors import PromptTooLong, RequestError
-from quire_engine.sequence import EmbeddedRequest
+from quire_engine.sequence import rendered
 from quire_engine.text.embeds import read_rows
 from quire_engine.text.template import Renderer
 from quire_protocol import CompletionRequest
@@ -224,10 +224,8 @@ def test_embeddings_come_before_texts(renderer: Renderer) -> None:
     request = CompletionRequest(prompt="a", prompt_embeds=[encoded(VALUES), encoded(VALUES[:1])])
     first, second, third = renderer.render_completion(request)
     assert [len(each.token_ids) for each in (first, second)] == [3, 1]
-    assert isinstance(first, EmbeddedRequest)
-    assert isinstance(second, EmbeddedRequest)
-    assert np.frombuffer(first.embeds, "<f4").reshape(3, 4).tolist() == VALUES.tolist()
-    assert not isinstance(third, EmbeddedRequest)
+    assert np.frombuffer(rendered(first).embeds, "<f4").reshape(3, 4).tolist() == VALUES.tolist()
+    assert not rendered(third).embeds
     assert len({each.request_id for each in (first, second, third)}) == 3
     assert "embeds" not in first.model_dump()
 
@@ -239,8 +237,7 @@ def test_embeddings_alone_need_no_prompt(renderer: Renderer) -> None:
 
 def test_truncation_keeps_the_last_rows(renderer: Renderer) -> None:
     [kept] = renderer.render_completion(CompletionRequest(prompt_embeds=encoded(VALUES), truncate_prompt_tokens=2))
-    assert isinstance(kept, EmbeddedRequest)
-    assert np.frombuffer(kept.embeds, "<f4").tolist() == VALUES[1:].flatten().tolist()
+    assert np.frombuffer(rendered(kept).embeds, "<f4").tolist() == VALUES[1:].flatten().tolist()
 
 
 def test_too_many_rows_are_too_long(renderer: Renderer) -> None:

@@ -184,8 +184,8 @@ class Engine:
                 params=params if rules is None else scoring_params(params, rules),
                 seed=seed,
                 priority=request.priority,
-                salt=content_salt(request.cache_salt, submission.embeds),
-                embeds=submission.embeds,
+                salt=content_salt(request.cache_salt, submission.rendered.embeds),
+                embeds=submission.rendered.embeds,
                 scored=len(prompt) - 1 if ids else 0,  # who has emitted a token has told its prompt's scores before
             )
             for index, ids in sorted(emitted.items())

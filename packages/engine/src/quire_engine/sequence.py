@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import msgspec
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
+from quire_engine.constraint import Constraint, Thinking
 from quire_engine.extensions import Processors
 from quire_protocol import GenerateRequest, SamplingParams
 
@@ -29,19 +30,38 @@ class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
     top_logprobs: tuple[float, ...] = ()
 
 
-class EmbeddedRequest(GenerateRequest):
-    """A prompt that comes as embeddings: its `token_ids` stand for the rows, and say only how many there are.
+class Rendered(msgspec.Struct, frozen=True):
+    """What the text side adds to a request. No client can send it, and nothing below the line can make it."""
 
-    No client can send one: the text side makes it from embeddings that it has checked.
+    embeds: bytes = b""
+    """Where the prompt came as embeddings: [len(token_ids), hidden size] in float32, little-endian, row by row.
+
+    The request's `token_ids` then stand for the rows, and say only how many there are.
     """
+    constraint: Constraint | None = None
+    """The form of its answers."""
+    thinking: Thinking | None = None
+    """How long its answers may reason."""
+    shown_ids: frozenset[int] = frozenset()
+    """Special tokens that stay in the text whatever `skip_special_tokens` says, as somebody above reads them."""
 
-    embeds: Annotated[bytes, Field(exclude=True, repr=False)]
-    """[len(token_ids), hidden size] in float32, little-endian, row by row."""
+
+class RenderedRequest(GenerateRequest):
+    """A request, and what the text side adds to it."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    rendered: Annotated[Rendered, Field(exclude=True, repr=False)]
 
     @classmethod
-    def of(cls, request: GenerateRequest, embeds: bytes) -> Self:
-        """The same request, with rows in the place of its tokens."""
-        return cls.model_construct(**dict(request), embeds=embeds)
+    def of(cls, request: GenerateRequest, rendered: Rendered) -> Self:
+        """The same request, with this added."""
+        return cls.model_construct(**{**dict(request), "rendered": rendered})
+
+
+def rendered(request: GenerateRequest) -> Rendered:
+    """What the text side has added to a request: nothing, to one that did not pass it."""
+    return request.rendered if isinstance(request, RenderedRequest) else Rendered()
 
 
 class Submission(msgspec.Struct, frozen=True):
@@ -51,13 +71,13 @@ class Submission(msgspec.Struct, frozen=True):
     request: GenerateRequest
     emitted_ids: dict[int, tuple[int, ...]] = {}
     """When a stream is resumed: the ids already emitted, by choice; only these choices are continued."""
-    embeds: bytes = b""
-    """An EmbeddedRequest's rows, which are no part of the request that clients can send."""
+    rendered: Rendered = Rendered()
+    """Beside the request, as it is no part of what clients can send."""
 
     @classmethod
     def of(cls, handle: int, request: GenerateRequest) -> Self:
         """The submission of a new request."""
-        return cls(handle, request, embeds=request.embeds if isinstance(request, EmbeddedRequest) else b"")
+        return cls(handle, request, rendered=rendered(request))
 
 
 class Emission(msgspec.Struct, frozen=True, array_like=True):

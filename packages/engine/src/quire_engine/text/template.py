@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from quire_engine.config import Decisions
 from quire_engine.errors import ConfigError, RequestError
-from quire_engine.sequence import EmbeddedRequest
+from quire_engine.sequence import Rendered, RenderedRequest
 from quire_engine.text.conversation import conversation
 from quire_engine.text.embeds import Rows, read_rows
 from quire_engine.text.infill import Infill
@@ -280,11 +280,12 @@ class Renderer:
 
     def _generate_embedded(
         self, request: CompletionRequest, rows: Rows, answer: Answer, request_id: str
-    ) -> EmbeddedRequest:
+    ) -> RenderedRequest:
         """The request for one prompt of embeddings."""
         tokens = [self._placeholder] * len(rows)
         generate = self._generate(request, tokens, answer, field="prompt_embeds", request_id=request_id)
-        return EmbeddedRequest.of(generate, rows[-len(generate.token_ids) :].astype("<f4").tobytes())
+        kept = rows[-len(generate.token_ids) :]
+        return RenderedRequest.of(generate, Rendered(embeds=kept.astype("<f4").tobytes()))
 
     def _beam_search(
         self, request: ChatCompletionRequest | CompletionRequest, params: SamplingParams

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
-from quire_engine.sequence import EmbeddedRequest, FinishReason, TokenLogprobs
+from quire_engine.sequence import FinishReason, TokenLogprobs, rendered
 from quire_engine.text.output import Output
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -233,7 +233,7 @@ def without_answer(output: Output) -> Output:
 
 def sent_ids(prompt: GenerateRequest) -> list[int] | None:
     """A prompt's token ids; None if it came as embeddings."""
-    return None if isinstance(prompt, EmbeddedRequest) else prompt.token_ids
+    return None if rendered(prompt).embeds else prompt.token_ids
 
 
 def prompt_text(request: CompletionRequest, prompt: GenerateRequest, place: int, tokenizer: Tokenizer) -> str:
