@@ -48,8 +48,8 @@ class Notation(Protocol):
         """Text that matches a regular expression, as a whole."""
         ...
 
-    def until(self, mark: str) -> str:
-        """Any text up to the first place where this mark stands, and the mark."""
+    def until(self, *marks: str) -> str:
+        """Any text up to the first place where one of these marks stands, and the mark."""
         ...
 
     def any_text(self, *, but: Sequence[str] = ()) -> str:
@@ -100,6 +100,15 @@ class ReasoningFormat(Protocol):
     """Other names that it goes by."""
     marks: tuple[str, ...]
     """Texts that begin and end reasoning, which the parser must see also where they are special tokens."""
+    begin: str
+    """The text that begins reasoning, as its models write it."""
+    end: str
+    """The text that ends reasoning, as its models write it: what a thinking budget forces."""
+    heading: str
+    """The text that stands, after the reasoning, before an answer that is no call; empty for nearly all formats.
+
+    A grammar of the answer is written behind it; calls come without it.
+    """
 
     def wrote(self, template: str) -> bool:
         """Whether a chat template with this source makes its model reason this way."""
