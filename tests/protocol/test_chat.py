@@ -134,6 +134,10 @@ def test_a_beam_search_has_a_beam_for_each_answer() -> None:
             "tool_choice must be 'none', 'auto' or 'required' or an object, got \"sometimes\".",
         ),
         (
+            {"thinking_token_budget": -2},
+            "thinking_token_budget must be at least 0, or -1 for no limit, got -2.",
+        ),
+        (
             {"tool_choice": "auto"},
             "tool_choice needs tools to choose from: give tools, or leave tool_choice out.",
         ),

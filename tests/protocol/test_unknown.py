@@ -73,13 +73,13 @@ def test_a_field_s_name_in_python_is_not_its_name_on_the_wire() -> None:
 
 def test_nested_fields_are_reported_by_their_path() -> None:
     request = chat(
-        tools=[{"function": {"name": "f"}}, {"function": {"name": "g", "strict": True}, "cache": 1}],
+        tools=[{"function": {"name": "f"}}, {"function": {"name": "g", "stable": True}, "cache": 1}],
         stream=True,
         stream_options={"include_usages": True},
     )
     assert unknown_fields(request) == {
         "tools.1.cache": None,
-        "tools.1.function.strict": None,
+        "tools.1.function.stable": None,
         "stream_options.include_usages": "did you mean include_usage?",
     }
 

@@ -24,6 +24,7 @@ VALUES: dict[str, dict[str, Any]] = {
     "mm_processor_kwargs": {"mm_processor_kwargs": {"a": 1}},
     "response_format": {"response_format": {"type": "json_object"}},
     "structured_outputs": {"structured_outputs": {"regex": "a+"}},
+    "thinking_token_budget": {"thinking_token_budget": 5},
     "tool_choice": {"tools": [TOOL], "tool_choice": "required"},
 }
 

@@ -331,6 +331,7 @@ def chat_probes(facts: Facts) -> list[Probe]:
         ),
         probe("reasoning_effort", "low", "the template writes it", other_prompt),
         probe("include_reasoning", False, "no reasoning", lambda p, c: p.texts != c.texts),
+        probe("thinking_token_budget", 0, "no reasoning", lambda p, c: p.texts != c.texts),
         probe("echo", True, "begins with the last message", begins(BEGUN["content"]), plain=open_end),
         probe("documents", [{"title": "T", "text": "A document."}], "the template writes it", other_prompt),
         probe("chat_template", "{{ messages[0].content }}", "another prompt", other_prompt),

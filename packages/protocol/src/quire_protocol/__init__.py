@@ -122,6 +122,7 @@ if TYPE_CHECKING:
     from quire_protocol.tools import make_tool_call_id as make_tool_call_id
     from quire_protocol.unknown import KNOWN_MISTAKES as KNOWN_MISTAKES
     from quire_protocol.unknown import unknown_fields as unknown_fields
+    from quire_protocol.usage import CompletionTokenUsageInfo as CompletionTokenUsageInfo
     from quire_protocol.usage import PromptTokenUsageInfo as PromptTokenUsageInfo
     from quire_protocol.usage import RequestResponseMetadata as RequestResponseMetadata
     from quire_protocol.usage import StreamOptions as StreamOptions
@@ -157,6 +158,7 @@ _MODULE_OF = {
     "CompletionResponseChoice": "completions",
     "CompletionResponseStreamChoice": "completions",
     "CompletionStreamResponse": "completions",
+    "CompletionTokenUsageInfo": "usage",
     "ConversationRequest": "conversation",
     "DEFAULT_LIMITS": "limits",
     "DeltaFunctionCall": "tools",

@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from quire_protocol.base import Many, OpenAIBaseModel, random_uuid
 from quire_protocol.conversation import ConversationRequest
+from quire_protocol.errors import ErrorInfo
 from quire_protocol.logprobs import ChatCompletionLogProbs, Logprob
 from quire_protocol.problems import field_error, shown
 from quire_protocol.sampling import SamplingParams
@@ -33,6 +34,8 @@ class ChatCompletionRequest(SamplingRequest, ConversationRequest):
     """How long to reason, for models whose chat template knows this."""
     include_reasoning: bool = True
     """Return the reasoning beside the answer."""
+    thinking_token_budget: int | None = None
+    """Longest reasoning, in tokens: its end is then written for the model. -1 is no limit."""
     parallel_tool_calls: bool | None = True
     """Allow several tool calls in one answer."""
     bad_words: Many[str] = Field(default_factory=list)
@@ -74,6 +77,14 @@ class ChatCompletionRequest(SamplingRequest, ConversationRequest):
         if count and not self.logprobs:
             problem = "need logprobs: set logprobs to true as well, or leave them out."
             raise field_error("top_logprobs", problem, count)
+        return self
+
+    @model_validator(mode="after")
+    def _thinking_is_limited_or_not(self) -> Self:
+        budget = self.thinking_token_budget
+        if budget is not None and budget < -1:
+            problem = f"must be at least 0, or -1 for no limit, got {budget}."
+            raise field_error("thinking_token_budget", problem, budget)
         return self
 
     @model_validator(mode="after")
@@ -185,11 +196,13 @@ class ChatCompletionResponseChoice(OpenAIBaseModel):
     logprobs: ChatCompletionLogProbs | None = None
     """Log-probabilities of its tokens, when asked for."""
     finish_reason: str | None = "stop"
-    """Why it ended: stop, length or tool_calls."""
+    """Why it ended: stop, length, tool_calls, or error with a call that could not be completed."""
     stop_reason: int | str | None = None
     """The stop string or the stop token's id that ended it; null at an end-of-sequence token."""
     token_ids: list[int] | None = None
     """The answer's tokens, when asked for."""
+    error: ErrorInfo | None = None
+    """What is wrong with the answer, when it has a tool call that could not be completed."""
 
 
 class ChatCompletionResponse(OpenAIBaseModel):
@@ -240,11 +253,13 @@ class ChatCompletionResponseStreamChoice(OpenAIBaseModel):
     logprobs: ChatCompletionLogProbs | None = None
     """Log-probabilities of the new tokens, when asked for."""
     finish_reason: str | None = None
-    """Why the answer ended, with its last piece: stop, length or tool_calls."""
+    """Why the answer ended, with its last piece: stop, length, tool_calls or error."""
     stop_reason: int | str | None = None
     """The stop string or the stop token's id that ended it; null at an end-of-sequence token."""
     token_ids: list[int] | None = None
     """The new tokens, when asked for."""
+    error: ErrorInfo | None = None
+    """What is wrong with the answer, with its last piece, when it has a tool call that could not be completed."""
 
 
 class ChatCompletionStreamResponse(OpenAIBaseModel):

@@ -151,6 +151,7 @@ DEFAULT_LIMITS = Limits(
         "strict": WORD,
         "reasoning": TEXT,
         "reasoning_effort": WORD,
+        "thinking_token_budget": COUNT,
         # prompts
         "prompt": Bound(low=0, high=_INT32, text=inf, items=2**22),
         "prompt_embeds": Bound(text=inf, items=_MOST),

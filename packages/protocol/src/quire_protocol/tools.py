@@ -21,6 +21,8 @@ class FunctionDefinition(OpenAIBaseModel):
     """What it does and when to call it, for the model to read."""
     parameters: dict[str, Any] | None = None
     """A JSON Schema of its arguments; without one it takes none."""
+    strict: bool | None = None
+    """Hold every call's arguments to that schema while they are generated, whatever the server's setting."""
 
 
 class ChatCompletionToolsParam(OpenAIBaseModel):

@@ -11,6 +11,13 @@ class PromptTokenUsageInfo(OpenAIBaseModel):
     """Prompt tokens whose keys and values were in the prefix cache."""
 
 
+class CompletionTokenUsageInfo(OpenAIBaseModel):
+    """What the answers' tokens were spent on."""
+
+    reasoning_tokens: int = 0
+    """Tokens of reasoning, the marks that close it included."""
+
+
 class UsageInfo(OpenAIBaseModel):
     """Tokens of a request and its answers, all choices together."""
 
@@ -22,6 +29,8 @@ class UsageInfo(OpenAIBaseModel):
     """Tokens of the answers."""
     prompt_tokens_details: PromptTokenUsageInfo | None = None
     """Where the prompt's tokens came from, when the server is set to tell."""
+    completion_tokens_details: CompletionTokenUsageInfo | None = None
+    """What the answers' tokens were spent on, when the server tells reasoning apart."""
 
 
 class RequestResponseMetadata(OpenAIBaseModel):

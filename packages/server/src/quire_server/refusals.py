@@ -18,6 +18,7 @@ _CONSTRAINTS = "constrained outputs are not built yet; ask for the format in the
 _TRANSFER = "no KV connector is built yet; leave the field out"
 _MULTIMODAL = "images, audio and video are not built yet; send text"
 _TOOLS = "tool calls are not parsed yet; with tool_choice none the tools are shown to the model"
+_REASONING = "reasoning is not told apart from the answer yet"
 _SPACES = "this model's tokenizer puts none there by itself"
 
 _UNREAD = "the chat template does not read it"
@@ -27,6 +28,7 @@ REFUSALS: Mapping[tuple[str, str], str] = {
     ("ChatCompletionRequest", "mm_processor_kwargs"): _MULTIMODAL,
     ("ChatCompletionRequest", "response_format"): _CONSTRAINTS,
     ("ChatCompletionRequest", "structured_outputs"): _CONSTRAINTS,
+    ("ChatCompletionRequest", "thinking_token_budget"): _REASONING,
     ("ChatCompletionRequest", "tool_choice"): _TOOLS,
     ("CompletionRequest", "kv_transfer_params"): _TRANSFER,
     ("CompletionRequest", "response_format"): _CONSTRAINTS,
@@ -38,7 +40,7 @@ REFUSALS: Mapping[tuple[str, str], str] = {
 """(model, field) → why a request that sets the field is refused."""
 
 REPORTS: Mapping[tuple[str, str], str] = {
-    ("ChatCompletionRequest", "include_reasoning"): "reasoning is not told apart from the answer yet",
+    ("ChatCompletionRequest", "include_reasoning"): _REASONING,
     ("ChatCompletionRequest", "parallel_tool_calls"): "tool calls are not parsed yet, so there are never several",
     ("ChatCompletionRequest", "spaces_between_special_tokens"): _SPACES,
     ("CompletionRequest", "spaces_between_special_tokens"): _SPACES,
