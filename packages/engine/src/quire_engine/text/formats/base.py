@@ -64,12 +64,20 @@ class Notation(Protocol):
 class ToolFormat(Protocol):
     """How a family of models writes tool calls. Formats have no state; parsers do."""
 
-    name: str
-    """What `--tool-call-parser` calls it."""
-    aliases: tuple[str, ...]
-    """Other names that it goes by."""
-    marks: tuple[str, ...]
-    """Texts that open, close and part calls, which the parser must see also where they are special tokens."""
+    @property
+    def name(self) -> str:
+        """What `--tool-call-parser` calls it."""
+        ...
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names that it goes by."""
+        ...
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Texts that open, close and part calls, which the parser must see also where they are special tokens."""
+        ...
 
     def wrote(self, template: str) -> bool:
         """Whether a chat template with this source makes its model write calls this way."""
@@ -94,21 +102,38 @@ class ToolFormat(Protocol):
 class ReasoningFormat(Protocol):
     """How a family of models marks its reasoning. Formats have no state; parsers do."""
 
-    name: str
-    """What `--reasoning-parser` calls it."""
-    aliases: tuple[str, ...]
-    """Other names that it goes by."""
-    marks: tuple[str, ...]
-    """Texts that begin and end reasoning, which the parser must see also where they are special tokens."""
-    begin: str
-    """The text that begins reasoning, as its models write it."""
-    end: str
-    """The text that ends reasoning, as its models write it: what a thinking budget forces."""
-    heading: str
-    """The text that stands, after the reasoning, before an answer that is no call; empty for nearly all formats.
+    @property
+    def name(self) -> str:
+        """What `--reasoning-parser` calls it."""
+        ...
 
-    A grammar of the answer is written behind it; calls come without it.
-    """
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names that it goes by."""
+        ...
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """Texts that begin and end reasoning, which the parser must see also where they are special tokens."""
+        ...
+
+    @property
+    def begin(self) -> str:
+        """The text that begins reasoning, as its models write it."""
+        ...
+
+    @property
+    def end(self) -> str:
+        """The text that ends reasoning, as its models write it: what a thinking budget forces."""
+        ...
+
+    @property
+    def heading(self) -> str:
+        """The text that stands, after the reasoning, before an answer that is no call; empty for nearly all formats.
+
+        A grammar of the answer is written behind it; calls come without it.
+        """
+        ...
 
     def wrote(self, template: str) -> bool:
         """Whether a chat template with this source makes its model reason this way."""
