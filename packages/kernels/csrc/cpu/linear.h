@@ -113,7 +113,8 @@ static void divide(const Share& share, const QuireLinear& op, Range* rows, Range
 
 template <class Kind>
 static void run(const Share& share, const QuireLinear& op) {
-  const Prepared x = Kind::prepare(share, op);
+  alignas(64) char own[OWN];
+  const Prepared x = Kind::prepare(share, op, own);
   const int64_t bytes = quire_block_bytes(op.k, op.kind, op.group);
   const int64_t k = Kind::length(op);
   const char* weight = static_cast<const char*>(op.weight);

@@ -32,7 +32,7 @@ struct Plain : Usual {
   static int64_t length(const QuireLinear& op) { return op.k; }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 16 * sizeof(T); }
   static int64_t x_offset(int64_t k, const QuireLinear&) { return k; }
-  static Prepared prepare(const Share& share, const QuireLinear& op) {
+  static Prepared prepare(const Share& share, const QuireLinear& op, char*) {
     return converted<float>(share, op, QUIRE_F32, op.k);
   }
 
@@ -62,10 +62,10 @@ struct Plain : Usual {
 // Two inputs at a time, side by side in a lane.
 struct Bf16 : Usual {
   using X = bf16;
-  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
+  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind, op.group); }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 32; }
   static int64_t x_offset(int64_t k, const QuireLinear&) { return k; }
-  static Prepared prepare(const Share& share, const QuireLinear& op) {
+  static Prepared prepare(const Share& share, const QuireLinear& op, char*) {
     return converted<bf16>(share, op, QUIRE_BF16, length(op));
   }
   static inline int32_t pair(const X* x) {

@@ -1,8 +1,9 @@
-// Products with weights of int8 and int4: rows are rounded to 15 bits and everything is summed in integers, exactly.
+// Products with weights of int8 and int4: rows are rounded too, and what shares a scale is summed in integers, exactly.
 //
-// 15 bits of a row's largest element err less than a bf16 does in that element, and an integer weight becomes a word in
-// one instruction, where making a bf16 or a float of it takes several. 14 bits and a sign times 8 bits, 1024 of them,
-// stay inside 32 bits.
+// For int8, rows keep 15 bits of their largest element, which err less than a bf16 does in that element; an integer
+// weight becomes a word in one instruction, where making a bf16 or a float of it takes several. 14 bits and a sign times
+// 8 bits, 1024 of them, stay inside 32 bits. For int4, rows keep 8 bits of the largest element of each group, as
+// llama.cpp has it (its q8_0): a tenth of what int4 itself errs, and halves of bytes are multiplied as they are stored.
 #pragma once
 
 #include "linear_tile.h"
@@ -11,7 +12,7 @@ namespace quire {
 namespace QUIRE_ISA {
 namespace products {
 
-constexpr float LARGEST = 16383.0f;
+constexpr float LARGEST_WORD = 16383.0f, LARGEST_BYTE = 127.0f;
 
 #if defined(__AVX512F__)
 using vi = __m512i;
@@ -28,12 +29,22 @@ static inline vi add_pairs(vi sum, vi a, vi b) {
 static inline vi words(const char* bytes) {
   return _mm512_cvtepi8_epi16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes)));
 }
-static inline vi low_halves(vi words) { return _mm512_and_si512(words, _mm512_set1_epi16(15)); }
-static inline vi high_halves(vi words) { return _mm512_srai_epi16(words, 4); }
-static inline vi pair_of(const int16_t* x) {
-  int32_t both;
-  memcpy(&both, x, sizeof both);
-  return _mm512_set1_epi32(both);
+// Fours of unsigned bytes times fours of signed ones; sums of two such products fit a word where the first have 4 bits.
+static inline vi add_fours(vi sum, vi a, vi b) {
+#if defined(__AVX512VNNI__)
+  __asm__("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(a), "v"(b));
+  return sum;
+#else
+  return _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(a, b), _mm512_set1_epi16(1)));
+#endif
+}
+static inline vi bytes(const char* p) { return _mm512_loadu_si512(p); }
+static inline vi low_halves(vi bytes) { return _mm512_and_si512(bytes, _mm512_set1_epi8(15)); }
+static inline vi high_halves(vi bytes) { return low_halves(_mm512_srli_epi16(bytes, 4)); }
+static inline vi fours_of(const int8_t* x) {
+  int32_t all_four;
+  memcpy(&all_four, x, sizeof all_four);
+  return _mm512_set1_epi32(all_four);
 }
 static inline vi four_of(const int16_t* x) {
   long long all_four;
@@ -45,6 +56,9 @@ static inline void store_integers(int32_t* p, vi a) { _mm512_storeu_si512(p, a);
 static inline void store_rounded(int16_t* p, vf a) {
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(a)));
 }
+static inline void store_rounded(int8_t* p, vf a) {
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(a)));
+}
 #else
 using vi = __m256i;
 static inline vi no_integers() { return _mm256_setzero_si256(); }
@@ -53,12 +67,16 @@ static inline vi add_pairs(vi sum, vi a, vi b) { return _mm256_add_epi32(sum, _m
 static inline vi words(const char* bytes) {
   return _mm256_cvtepi8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
 }
-static inline vi low_halves(vi words) { return _mm256_and_si256(words, _mm256_set1_epi16(15)); }
-static inline vi high_halves(vi words) { return _mm256_srai_epi16(words, 4); }
-static inline vi pair_of(const int16_t* x) {
-  int32_t both;
-  memcpy(&both, x, sizeof both);
-  return _mm256_set1_epi32(both);
+static inline vi add_fours(vi sum, vi a, vi b) {
+  return _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_maddubs_epi16(a, b), _mm256_set1_epi16(1)));
+}
+static inline vi bytes(const char* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+static inline vi low_halves(vi bytes) { return _mm256_and_si256(bytes, _mm256_set1_epi8(15)); }
+static inline vi high_halves(vi bytes) { return low_halves(_mm256_srli_epi16(bytes, 4)); }
+static inline vi fours_of(const int8_t* x) {
+  int32_t all_four;
+  memcpy(&all_four, x, sizeof all_four);
+  return _mm256_set1_epi32(all_four);
 }
 static inline vi four_of(const int16_t* x) {
   long long all_four;
@@ -72,78 +90,50 @@ static inline void store_rounded(int16_t* p, vf a) {
   const __m256i packed = _mm256_permute4x64_epi64(_mm256_packs_epi32(words, words), 0x08);
   _mm_storeu_si128(reinterpret_cast<__m128i*>(p), _mm256_castsi256_si128(packed));
 }
+static inline void store_rounded(int8_t* p, vf a) {
+  int16_t words[W];
+  store_rounded(words, a);
+  for (int i = 0; i < W; ++i) p[i] = static_cast<int8_t>(words[i]);
+}
 #endif
 
-// A row's largest magnitude over LARGEST: what an integer is worth. Not finite if any element is not.
+// What an integer is worth if the largest magnitude is to be `largest`. Not finite if any element is not.
 template <class T>
-static float worth_of_row(const T* x, int64_t k) {
+static float worth_of(const T* x, int64_t k, float largest_integer) {
   vf largest_yet = zero(), poison = zero();
   for (int64_t i = 0; i < k; i += W) {
     const vf value = load_first(x + i, k - i);
     largest_yet = max(max(value, zero() - value), largest_yet);
     poison = fma(value, zero(), poison);
   }
-  return largest(largest_yet) / LARGEST + sum(poison);
+  return largest(largest_yet) / largest_integer + sum(poison);
 }
 
-// How rounded rows lie: as they are; in groups, each behind two words that hold one integer; or 64 by 64 as their upper
-// bytes and then their lower ones.
-enum class Words { PLAIN, GROUPED, SPLIT };
-constexpr int64_t HEADER = 2;
-
-template <class T>
-static void round_row(int16_t* out, const T* x, int64_t k, int64_t length, vf inverse) {
+template <class I, class T>
+static void round_stretch(I* out, const T* x, int64_t k, int64_t length, float worth) {
+  const vf inverse = all(worth > 0.0f ? 1.0f / worth : 0.0f);
   for (int64_t i = 0; i < length; i += W) store_rounded(out + i, i < k ? load_first(x + i, k - i) * inverse : zero());
 }
 
-// Low halves of int4 are stored 8 too large: what that adds up to in a group.
-static inline void write_excess(int16_t* header, const int16_t* group, int64_t length) {
-  int32_t excess = 0;
-  for (int64_t i = 0; i < length; i += 4) excess -= 8 * (group[i] + group[i + 1]);
-  memcpy(header, &excess, sizeof excess);
+template <class Kind, class T>
+static void round_rows(const QuireLinear& op, Range rows, char* to, int64_t row_bytes, float* worths) {
+  for (int64_t row = rows.begin; row < rows.end; ++row)
+    worths[row] = Kind::round(to + row * row_bytes, static_cast<const T*>(op.x) + row * op.x_stride, op);
 }
 
-static inline void split_bytes(int16_t* words, int64_t length) {
-  for (int64_t i = 0; i < length; i += 64) {
-    int16_t whole[64];
-    memcpy(whole, words + i, sizeof whole);
-    char* bytes = reinterpret_cast<char*>(words + i);
-    for (int j = 0; j < 64; ++j) {
-      bytes[j] = static_cast<char>(whole[j] >> 8);
-      bytes[64 + j] = static_cast<char>(whole[j]);
-    }
-  }
-}
-
-template <class T>
-static void round_rows(const Share& share, const QuireLinear& op, Prepared to, float* scales, Words how) {
-  const int64_t length = quire_padded(op.k, op.kind);
-  const Range rows = share.of(op.rows);
-  for (int64_t row = rows.begin; row < rows.end; ++row) {
-    const T* x = static_cast<const T*>(op.x) + row * op.x_stride;
-    int16_t* out = static_cast<int16_t*>(op.scratch) + row * to.stride;
-    const float worth = scales[row] = worth_of_row(x, op.k);
-    const vf inverse = all(worth > 0.0f ? 1.0f / worth : 0.0f);
-    if (how != Words::GROUPED) round_row(out, x, op.k, length, inverse);
-    if (how == Words::SPLIT) split_bytes(out, length);
-    if (how == Words::GROUPED)
-      for (int64_t k = 0; k < length; k += op.group, out += HEADER + op.group) {
-        round_row(out + HEADER, x + k, op.k - k, op.group, inverse);
-        write_excess(out, out + HEADER, op.group);
-      }
-  }
-  share.meet();
-}
-
-static Prepared rounded(const Share& share, const QuireLinear& op, Words how) {
-  const int64_t length = quire_padded(op.k, op.kind);
-  const int64_t stride = how == Words::GROUPED ? length / op.group * (HEADER + op.group) : length;
-  float* scales = reinterpret_cast<float*>(static_cast<int16_t*>(op.scratch) + op.rows * stride);  // strides are even
-  const Prepared to = {op.scratch, stride, scales};
-  if (op.x_type == QUIRE_F32) round_rows<float>(share, op, to, scales, how);
-  if (op.x_type == QUIRE_BF16) round_rows<bf16>(share, op, to, scales, how);
-  if (op.x_type == QUIRE_F16) round_rows<f16>(share, op, to, scales, how);
-  return to;
+// Rounded rows, then what each is worth. Each thread makes all of few rows for itself, which is quicker than to share
+// them and meet.
+template <class Kind>
+static Prepared rounded(const Share& share, const QuireLinear& op, char* own, int64_t row_bytes) {
+  const bool is_own = op.rows * (row_bytes + static_cast<int64_t>(sizeof(float))) <= OWN;
+  char* const to = is_own ? own : static_cast<char*>(op.scratch);
+  float* const worths = reinterpret_cast<float*>(to + op.rows * row_bytes);
+  const Range rows = is_own ? Range{0, op.rows} : share.of(op.rows);
+  if (op.x_type == QUIRE_F32) round_rows<Kind, float>(op, rows, to, row_bytes, worths);
+  if (op.x_type == QUIRE_BF16) round_rows<Kind, bf16>(op, rows, to, row_bytes, worths);
+  if (op.x_type == QUIRE_F16) round_rows<Kind, f16>(op, rows, to, row_bytes, worths);
+  if (!is_own) share.meet();
+  return {to, row_bytes / static_cast<int64_t>(sizeof(typename Kind::X)), worths};
 }
 
 // Four inputs at a time. A vector holds two sums of every column of its part of a block, to be added up at the end of
@@ -152,10 +142,19 @@ struct Int8 : Usual {
   using X = int16_t;
   static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1, FEW = P == 1 ? 2 : 0;
 
-  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
+  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind, op.group); }
   static int64_t offset(int64_t k, const QuireLinear&) { return k * 16; }
   static int64_t x_offset(int64_t k, const QuireLinear&) { return k; }
-  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, Words::PLAIN); }
+  static Prepared prepare(const Share& share, const QuireLinear& op, char* own) {
+    return rounded<Int8>(share, op, own, length(op) * 2);
+  }
+
+  template <class T>
+  static float round(char* row, const T* x, const QuireLinear& op) {
+    const float worth = worth_of(x, op.k, LARGEST_WORD);
+    round_stretch(reinterpret_cast<X*>(row), x, op.k, length(op), worth);
+    return worth;
+  }
 
   template <int M, int B>
   static void tile(const Tile& tile) {
@@ -197,15 +196,39 @@ struct Int8 : Usual {
   }
 };
 
-// Four inputs at a time, out of one byte for two of them; a group's sum of integers is weighed with its scale.
+// Eight inputs at a time, four from the low halves of bytes and four from the high ones; a group's sum of integers is
+// weighed with its two scales. Weights are stored 8 too large: what that adds up to stands before each group of a row.
 struct Int4 : Usual {
-  using X = int16_t;
+  using X = int8_t;
   static constexpr int ROWS = P == 1 ? 6 : 2, BLOCKS = P == 1 ? 2 : 1, FEW = P == 1 ? 2 : 0;
 
-  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind); }
-  static int64_t offset(int64_t k, const QuireLinear& op) { return k / op.group * (32 + op.group * 8); }
+  struct Header {
+    float worth;
+    int32_t excess;
+  };
+  static constexpr int64_t HEADER = sizeof(Header);
+
+  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind, op.group); }
+  static int64_t offset(int64_t k, const QuireLinear& op) { return k / op.group / 2 * quire_int4_record(op.group); }
   static int64_t x_offset(int64_t k, const QuireLinear& op) { return k / op.group * (HEADER + op.group); }
-  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, Words::GROUPED); }
+  static Prepared prepare(const Share& share, const QuireLinear& op, char* own) {
+    Prepared x = rounded<Int4>(share, op, own, x_offset(length(op), op));
+    x.scales = nullptr;  // groups have their own
+    return x;
+  }
+
+  template <class T>
+  static float round(char* row, const T* x, const QuireLinear& op) {
+    for (int64_t k = 0; k < length(op); k += op.group, row += HEADER + op.group) {
+      const int64_t left = op.k - k < op.group ? op.k - k : op.group;
+      X* const bytes = reinterpret_cast<X*>(row + HEADER);
+      Header header = {worth_of(x + k, left, LARGEST_BYTE), 0};
+      round_stretch(bytes, x + k, left, op.group, header.worth);
+      for (int64_t i = 0; i < op.group; ++i) header.excess -= 8 * bytes[i];
+      memcpy(row, &header, sizeof header);
+    }
+    return 1.0f;
+  }
 
   template <int M, int B>
   static void tile(const Tile& tile) {
@@ -215,41 +238,47 @@ struct Int4 : Usual {
     for (int m = 0; m < M; ++m)
 #pragma GCC unroll 16
       for (int v = 0; v < V; ++v) sums[m][v] = tile.first ? zero() : load(tile.sums + m * PANEL_COLUMNS + v * W);
-    const int64_t group = tile.group, bytes = 32 + group * 8;
+    const int64_t group = tile.group;
     const X* x = static_cast<const X*>(tile.x);
-    const char* weight = tile.weight;
-    for (int64_t k = 0; k < tile.k; k += group, x += HEADER + group, weight += bytes) {
-      vi parts[M][V];
-#pragma GCC unroll 16
-      for (int m = 0; m < M; ++m) {
-        int32_t excess;
-        memcpy(&excess, x + m * tile.x_stride, sizeof excess);
-#pragma GCC unroll 16
-        for (int v = 0; v < V; ++v) parts[m][v] = integers(excess);
-      }
-      for (int64_t i = 0; i < group; i += 4) {
-        if (i % 8 == 0) tile.ahead.fetch(weight - tile.weight + i * 8);
-        vi low[V], high[V];
-#pragma GCC unroll 16
-        for (int v = 0; v < V; ++v) {
-          const vi both = words(weight + v / P * tile.block_bytes + 32 + i * 8 + v % P * W * 2);
-          low[v] = low_halves(both);
-          high[v] = high_halves(both);
-        }
+    const char* scales = tile.weight;
+    for (int64_t k = 0; k < tile.k; k += 2 * group, scales += quire_int4_record(group)) {
+      tile.ahead.fetch(scales - tile.weight);
+      const char* weight = scales + 64;
+      for (int half = 0; half < 2; ++half, x += HEADER + group, weight += group * 8) {
+        vi parts[M][V];
+        Header headers[M];
 #pragma GCC unroll 16
         for (int m = 0; m < M; ++m) {
-          const X* four = x + m * tile.x_stride + HEADER + i;
-          const vi even = pair_of(four), odd = pair_of(four + 2);
+          memcpy(&headers[m], x + m * tile.x_stride, sizeof(Header));
 #pragma GCC unroll 16
-          for (int v = 0; v < V; ++v)
-            parts[m][v] = add_pairs(add_pairs(parts[m][v], even, low[v]), odd, high[v]);
+          for (int v = 0; v < V; ++v) parts[m][v] = integers(headers[m].excess);
         }
-      }
+        for (int64_t i = 0; i < group; i += 8) {
+          tile.ahead.fetch(weight - tile.weight + i * 8);
+          vi low[V], high[V];
 #pragma GCC unroll 16
-      for (int v = 0; v < V; ++v) {
-        const vf scale = load(reinterpret_cast<const bf16*>(weight + v / P * tile.block_bytes) + v % P * W);
+          for (int v = 0; v < V; ++v) {
+            const vi both = bytes(weight + v / P * tile.block_bytes + i * 8 + v % P * W * 4);
+            low[v] = low_halves(both);
+            high[v] = high_halves(both);
+          }
 #pragma GCC unroll 16
-        for (int m = 0; m < M; ++m) sums[m][v] = fma(floats(parts[m][v]), scale, sums[m][v]);
+          for (int m = 0; m < M; ++m) {
+            const X* eight = x + m * tile.x_stride + HEADER + i;
+            const vi first = fours_of(eight), second = fours_of(eight + 4);
+#pragma GCC unroll 16
+            for (int v = 0; v < V; ++v)
+              parts[m][v] = add_fours(add_fours(parts[m][v], low[v], first), high[v], second);
+          }
+        }
+#pragma GCC unroll 16
+        for (int v = 0; v < V; ++v) {
+          const char* own = scales + v / P * tile.block_bytes + half * 32;
+          const vf scale = load(reinterpret_cast<const bf16*>(own) + v % P * W);
+#pragma GCC unroll 16
+          for (int m = 0; m < M; ++m)
+            sums[m][v] = fma(floats(parts[m][v]) * all(headers[m].worth), scale, sums[m][v]);
+        }
       }
     }
 #pragma GCC unroll 16

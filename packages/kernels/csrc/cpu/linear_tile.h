@@ -11,6 +11,7 @@ namespace products {
 constexpr int64_t PANEL = 4;                     // blocks of 16 columns
 constexpr int64_t PANEL_COLUMNS = PANEL * 16;
 constexpr int64_t CHUNK = 1024;                  // inputs: a panel of bf16 is 128 KiB of them
+constexpr int64_t OWN = 16 << 10;                // bytes of rows that each thread makes for itself, if they are few
 constexpr int P = 16 / W;                        // vectors of floats to a block
 
 // Memory that is read into the second cache while a tile is computed, as fast as the tile reads its own weights.

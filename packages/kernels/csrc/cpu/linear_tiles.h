@@ -99,7 +99,29 @@ struct TiledInt8 : Int8 {
   static constexpr int ROWS = TILE_ROWS, BLOCKS = 2, FEW = 0;
   static constexpr bool TILED = true;
 
-  static Prepared prepare(const Share& share, const QuireLinear& op) { return rounded(share, op, Words::SPLIT); }
+  static Prepared prepare(const Share& share, const QuireLinear& op, char* own) {
+    return rounded<TiledInt8>(share, op, own, length(op) * 2);
+  }
+
+  template <class T>
+  static float round(char* row, const T* x, const QuireLinear& op) {
+    const float worth = Int8::round(row, x, op);
+    split_bytes(reinterpret_cast<X*>(row), length(op));
+    return worth;
+  }
+
+  // Words become, 64 by 64, their upper bytes and then their lower ones.
+  static inline void split_bytes(X* words, int64_t length) {
+    for (int64_t i = 0; i < length; i += 64) {
+      X whole[64];
+      memcpy(whole, words + i, sizeof whole);
+      char* bytes = reinterpret_cast<char*>(words + i);
+      for (int j = 0; j < 64; ++j) {
+        bytes[j] = static_cast<char>(whole[j] >> 8);
+        bytes[64 + j] = static_cast<char>(whole[j]);
+      }
+    }
+  }
 
   static void multiply(const Tile& tile, int64_t rows, int64_t blocks) {
     configure_tiles(rows, rows);
@@ -154,22 +176,30 @@ struct TiledInt4 : TiledBf16 {
   }
 
   static void unpack_block(const char* in, char* out, int64_t length, int64_t group) {
-    for (int64_t k = 0; k < length; k += group, in += 32 + group * 8) {
-      const vf scale = load(reinterpret_cast<const bf16*>(in));
-      for (int64_t i = 0; i < group; i += 4, out += 128) {
-        const vi both = words(in + 32 + i * 8);
-        const vi low = _mm512_sub_epi16(low_halves(both), _mm512_set1_epi16(8));
-        _mm512_store_si512(out, weighed(low, scale));
-        _mm512_store_si512(out + 64, weighed(high_halves(both), scale));
+    for (int64_t k = 0; k < length; k += 2 * group, in += quire_int4_record(group))
+      for (int half = 0; half < 2; ++half) {
+        const vf scale = load(reinterpret_cast<const bf16*>(in) + half * 16);
+        const char* weight = in + 64 + half * group * 8;
+        for (int64_t i = 0; i < group; i += 8, out += 256) {
+          const vi both = bytes(weight + i * 8);
+          store_four(out, low_halves(both), scale);
+          store_four(out + 128, high_halves(both), scale);
+        }
       }
-    }
   }
 
-  // Pairs of words times their column's scale, as pairs of bf16.
-  static inline vi weighed(vi pairs, vf scale) {
+  // Four inputs of a column, stored 8 too large, as two pairs of bf16.
+  static inline void store_four(char* out, vi four, vf scale) {
+    const vi steps = _mm512_sub_epi8(four, _mm512_set1_epi8(8));
+    const vi even = _mm512_slli_epi32(steps, 8);
+    _mm512_store_si512(out, pair_of(_mm512_slli_epi32(even, 16), _mm512_slli_epi32(steps, 16), scale));
+    _mm512_store_si512(out + 64, pair_of(even, steps, scale));
+  }
+
+  // The uppermost bytes of lanes times their column's scale.
+  static inline vi pair_of(vi first, vi second, vf scale) {
     const vi half = _mm512_set1_epi32(0x8000);
-    const vf even = floats(_mm512_srai_epi32(_mm512_slli_epi32(pairs, 16), 16)) * scale;
-    const vf odd = floats(_mm512_srai_epi32(pairs, 16)) * scale;
+    const vf even = floats(_mm512_srai_epi32(first, 24)) * scale, odd = floats(_mm512_srai_epi32(second, 24)) * scale;
     const vi low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even), half), 16);
     const vi high = _mm512_add_epi32(_mm512_castps_si512(odd), half);
     return _mm512_mask_blend_epi16(0xaaaaaaaa, low, high);

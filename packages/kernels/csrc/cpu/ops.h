@@ -19,14 +19,14 @@ struct QuireRmsNorm {
 };
 
 // How a packed weight is stored. Columns (outputs) stand in blocks of 16, missing ones zero; K (inputs) is padded with
-// zeros to a multiple of 32, for the integers of 64. A block is one stretch of memory:
+// zeros to a multiple of 32, for int8 of 64, for int4 of two groups. A block is one stretch of memory:
 enum QuireKind {
   QUIRE_KIND_F32 = 0,   // [k][16] floats
   QUIRE_KIND_BF16 = 1,  // [k / 2][16][2]: what one bf16 product of pairs reads, and 16 such rows are a tile of AMX
   QUIRE_KIND_F16 = 2,   // [k][16]
   QUIRE_KIND_INT8 = 3,  // [k / 4][16][4], a float32 scale per column
-  QUIRE_KIND_INT4 = 4,  // [k / group] of { 16 bf16 scales; [group / 4][16][2] bytes }: a byte's low half is of an even
-                        // pair along K, plus 8, its high half of the next pair, signed
+  QUIRE_KIND_INT4 = 4,  // [k / group / 2] of { [2][16] bf16 scales; [2][group / 8][16][4] bytes }: a byte's low half is
+                        // of one four along K, its high half of the next four, both plus 8
 };
 
 // out = activation(gate) * up, where the weight has 2 n columns: blocks of gate and of up take turns.
@@ -59,16 +59,19 @@ struct QuirePackLinear {
 
 static inline int64_t quire_blocks(int64_t n, int32_t gate) { return (n + 15) / 16 * (gate != QUIRE_UNGATED ? 2 : 1); }
 
-static inline int64_t quire_padded(int64_t k, int32_t kind) {
-  const int64_t grain = kind >= QUIRE_KIND_INT8 ? 64 : 32;
+static inline int64_t quire_padded(int64_t k, int32_t kind, int32_t group) {
+  const int64_t grain = kind == QUIRE_KIND_INT4 ? 2 * group : kind == QUIRE_KIND_INT8 ? 64 : 32;
   return (k + grain - 1) / grain * grain;
 }
 
+// Bytes of two groups of int4.
+static inline int64_t quire_int4_record(int64_t group) { return 64 + group * 16; }
+
 static inline int64_t quire_block_bytes(int64_t k, int32_t kind, int32_t group) {
-  const int64_t padded = quire_padded(k, kind);
+  const int64_t padded = quire_padded(k, kind, group);
   if (kind == QUIRE_KIND_F32) return padded * 16 * 4;
   if (kind == QUIRE_KIND_INT8) return padded * 16;
-  if (kind == QUIRE_KIND_INT4) return padded / group * (32 + group * 8);
+  if (kind == QUIRE_KIND_INT4) return padded / group / 2 * quire_int4_record(group);
   return padded * 16 * 2;
 }
 
@@ -134,9 +137,9 @@ struct QuireGated {
 
 // Scratch of a product: its rows in the type and the length that the kind of weight wants, where x is not that already.
 static inline int64_t quire_scratch_bytes(const struct QuireLinear* op) {
-  const int64_t padded = quire_padded(op->k, op->kind);
+  const int64_t padded = quire_padded(op->k, op->kind, op->group);
   if (op->kind == QUIRE_KIND_INT8) return op->rows * (padded * 2 + 4);
-  if (op->kind == QUIRE_KIND_INT4) return op->rows * (padded / op->group * (op->group + 2) * 2 + 4);
+  if (op->kind == QUIRE_KIND_INT4) return op->rows * padded * 2;  // AMX's pairs of bf16; bytes and headers take less
   if (op->kind == QUIRE_KIND_BF16) return op->x_type == QUIRE_BF16 && op->k == padded ? 0 : op->rows * padded * 2;
   return op->x_type == QUIRE_F32 ? 0 : op->rows * op->k * 4;
 }

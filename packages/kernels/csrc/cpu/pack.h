@@ -29,7 +29,7 @@ static inline int8_t rounded(float x, float low, float high) {
 // Words of 16 or 32 bits as they are, `together` of a column side by side.
 template <class T>
 static void copy_block(const QuirePackLinear& op, int64_t block, char* packed, int64_t together) {
-  const int64_t padded = quire_padded(op.k, op.kind);
+  const int64_t padded = quire_padded(op.k, op.kind, op.group);
   T* out = reinterpret_cast<T*>(packed);
   for (int64_t column = 0; column < 16; ++column) {
     const int64_t row = row_of(op, block, column);
@@ -42,7 +42,7 @@ static void copy_block(const QuirePackLinear& op, int64_t block, char* packed, i
 // Symmetric: the largest magnitude of a row is 127.
 template <class T>
 static void int8_block(const QuirePackLinear& op, int64_t block, char* packed) {
-  const int64_t padded = quire_padded(op.k, op.kind);
+  const int64_t padded = quire_padded(op.k, op.kind, op.group);
   for (int64_t column = 0; column < 16; ++column) {
     const int64_t row = row_of(op, block, column);
     float largest = 0.0f;
@@ -57,9 +57,11 @@ static void int8_block(const QuirePackLinear& op, int64_t block, char* packed) {
 // The element of largest magnitude of a group becomes -8, whichever sign it has: all 16 steps are used.
 template <class T>
 static void int4_block(const QuirePackLinear& op, int64_t block, char* packed) {
-  const int64_t groups = quire_padded(op.k, op.kind) / op.group;
-  for (int64_t group = 0; group < groups; ++group, packed += 32 + op.group * 8) {
-    char* halves = packed + 32;
+  const int64_t groups = quire_padded(op.k, op.kind, op.group) / op.group;
+  for (int64_t group = 0; group < groups; ++group) {
+    char* record = packed + group / 2 * quire_int4_record(op.group);
+    char* scales = record + group % 2 * 32;
+    char* halves = record + 64 + group % 2 * op.group * 8;
     for (int64_t column = 0; column < 16; ++column) {
       const int64_t row = row_of(op, block, column);
       float peak = 0.0f;
@@ -69,14 +71,14 @@ static void int4_block(const QuirePackLinear& op, int64_t block, char* packed) {
       }
       bf16 scale[W];
       store(scale, all(peak / -8.0f));
-      memcpy(packed + column * 2, scale, sizeof(bf16));
+      memcpy(scales + column * 2, scale, sizeof(bf16));
       const float step = to_float(scale[0]);
       const float inverse = step != 0.0f ? 1.0f / step : 0.0f;
-      for (int64_t i = 0; i < op.group; i += 4)
-        for (int64_t j = 0; j < 2; ++j) {
+      for (int64_t i = 0; i < op.group; i += 8)
+        for (int64_t j = 0; j < 4; ++j) {
           const int low = rounded(element<T>(op, row, group * op.group + i + j) * inverse, -8.0f, 7.0f);
-          const int high = rounded(element<T>(op, row, group * op.group + i + 2 + j) * inverse, -8.0f, 7.0f);
-          halves[(i / 4 * 16 + column) * 2 + j] = static_cast<char>(high * 16 + low + 8);
+          const int high = rounded(element<T>(op, row, group * op.group + i + 4 + j) * inverse, -8.0f, 7.0f);
+          halves[(i / 8 * 16 + column) * 4 + j] = static_cast<char>((high + 8) * 16 + low + 8);
         }
     }
   }

@@ -88,8 +88,8 @@ def linear(x: Tensor, packed: PackedLinear, *, dtype: torch.dtype | None = None,
     """Multiply rows with a packed weight: x weight^T + bias, or activation(gate) * up of it.
 
     x [T, K] of float32, float16 or bfloat16 -> [T, N] of `dtype`, x's own unless it is named. Summed in float32, in an
-    order that depends on K only. A bfloat16 weight sees x rounded to bfloat16, an integer one x rounded to 15 bits of
-    its row's largest element; float32 and float16 ones see it as it is.
+    order that depends on K only. A bfloat16 weight sees x rounded to bfloat16, an int8 one x rounded to 15 bits of its
+    row's largest element, an int4 one to 8 bits of its group's; float32 and float16 ones see it as it is.
     A row's result depends on no other row, except on processors with AMX, which take another path for up to two rows
     (bfloat16) or fifteen (int4): `invariant` keeps to one path.
     Raises ShapeError, DtypeError, DeviceError.
@@ -131,14 +131,14 @@ class _Packing:
     @property
     def padded(self) -> int:
         """K with the zeros at its end."""
-        grain = 64 if self.kind.startswith("int") else 32
+        grain = {"int8": 64, "int4": 2 * self.group}.get(self.kind, 32)
         return -(-self.k // grain) * grain
 
     @property
     def block_bytes(self) -> int:
         """Bytes of one block."""
         if self.kind == "int4":
-            return self.padded // self.group * (32 + self.group * 8)
+            return self.padded // self.group * (32 + self.group * 8)  # a scale of 16 columns, and their halves of bytes
         return self.padded * BLOCK * {"float32": 4, "int8": 1}.get(self.kind, 2)
 
     def spread(self, rows: Tensor) -> Tensor:
@@ -178,18 +178,17 @@ def _pack_int4(columns: Tensor, group: int) -> Tensor:
     peak = groups.gather(-1, groups.abs().argmax(-1, keepdim=True))
     scale = (peak / -8).bfloat16()
     inverse = torch.where(scale != 0, 1 / scale.float(), 0)
-    steps = (
-        (groups * inverse).round().clamp(-8, 7).to(torch.int8).view(*groups.shape[:3], -1, 2, 2)
-    )  # [..., four, pair, 2]
-    both = (steps[..., 1, :] * 16 + steps[..., 0, :] + 8).transpose(2, 3).flatten(2)  # [blocks, groups, four * 16 * 2]
-    head = scale[..., 0].contiguous().view(torch.uint8)  # [blocks, groups, 32]
-    return torch.cat([head, both.contiguous().view(torch.uint8)], dim=-1).flatten()
+    steps = ((groups * inverse).round().clamp(-8, 7) + 8).to(torch.uint8)
+    fours = steps.view(*groups.shape[:3], -1, 2, 4)  # [blocks, groups, 16, eight, four, 4]
+    halves = (fours[..., 1, :] * 16 + fours[..., 0, :]).transpose(2, 3).reshape(len(groups), -1, 16 * group)
+    head = scale[..., 0].contiguous().view(torch.uint8).view(len(groups), -1, 64)  # [blocks, pairs of groups, 64]
+    return torch.cat([head, halves], dim=-1).flatten()
 
 
 def _unpack(weight: Tensor, scales: Tensor | None, packing: _Packing) -> Tensor:
     """[N, K] float32, or [2 N, K] with a gate."""
     if packing.kind == "int4":
-        columns = _unpack_int4(weight.view(packing.blocks, -1, 32 + packing.group * 8))
+        columns = _unpack_int4(weight.view(packing.blocks, -1, 64 + packing.group * 16), packing.group)
     else:
         together = {"bfloat16": 2, "int8": 4}.get(packing.kind, 1)
         stored = weight.view(FLOAT_KINDS.get(packing.kind, torch.int8))
@@ -199,11 +198,11 @@ def _unpack(weight: Tensor, scales: Tensor | None, packing: _Packing) -> Tensor:
     return packing.gather(columns)[:, : packing.k]
 
 
-def _unpack_int4(records: Tensor) -> Tensor:
-    scale = records[..., :32].contiguous().view(torch.bfloat16).float()  # [blocks, groups, 16]
-    both = records[..., 32:].contiguous().view(torch.int8).view(*records.shape[:2], -1, BLOCK, 2).transpose(2, 3)
-    steps = torch.stack([(both & 15) - 8, both >> 4], dim=-2)  # [blocks, groups, 16, four, pair, 2]
-    return (steps.flatten(3).float() * scale[..., None]).transpose(1, 2).flatten(2)
+def _unpack_int4(records: Tensor, group: int) -> Tensor:
+    scale = records[..., :64].contiguous().view(torch.bfloat16).view(len(records), -1, BLOCK).float()
+    halves = records[..., 64:].reshape(*scale.shape[:2], group // 8, BLOCK, 4).transpose(2, 3)
+    steps = torch.stack([halves & 15, halves >> 4], dim=-2).flatten(3).float() - 8  # [blocks, groups, 16, group]
+    return (steps * scale[..., None]).transpose(1, 2).flatten(2)
 
 
 def _pack_natively(weight: Tensor, packing: _Packing) -> tuple[Tensor, Tensor | None]:
