@@ -27,6 +27,7 @@ from quire_server.replies.chat import ChatReply
 from quire_server.replies.completions import CompletionReply
 from quire_server.replies.generate import GenerateReply
 from quire_server.replies.heading import Heading
+from quire_server.replies.wire import TextChunk, encode
 from quire_server.settings import ServerSettings
 
 TOKENIZER = Tokenizer.load(DEFAULT_MODEL)
@@ -95,11 +96,11 @@ def completion(asked: dict[str, Any], outputs: Sequence[Output], choices: int, s
     return CompletionReply(request, prompts, [Given(outputs)], HEADING, TOKENIZER, SETTINGS)
 
 
-def sent(chunks: AsyncIterator[BaseModel]) -> list[dict[str, Any]]:
+def sent(chunks: AsyncIterator[BaseModel | TextChunk]) -> list[dict[str, Any]]:
     """The chunks as a client reads them."""
 
     async def read() -> list[dict[str, Any]]:
-        return [json.loads(chunk.model_dump_json(exclude_unset=True)) async for chunk in chunks]
+        return [json.loads(encode(chunk).removeprefix(b"data: ")) async for chunk in chunks]
 
     return asyncio.run(read())
 

@@ -13,6 +13,7 @@ from starlette.types import Receive, Scope, Send
 
 from quire_protocol import sse
 from quire_server.errors import describe
+from quire_server.replies.wire import TextChunk, encode
 
 T = TypeVar("T")
 
@@ -30,7 +31,7 @@ class ClientGone(Exception):
 class Reply(Protocol):
     """An answer that can be had piece by piece or whole."""
 
-    def chunks(self) -> AsyncGenerator[BaseModel]:
+    def chunks(self) -> AsyncGenerator[BaseModel | TextChunk]:
         """The pieces, as they come."""
 
     async def complete(self) -> BaseModel:
@@ -61,7 +62,7 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[BaseModel], headers: Mapping[str, str] | None = None) -> None:
+    def __init__(self, chunks: AsyncGenerator[BaseModel | TextChunk], headers: Mapping[str, str] | None = None) -> None:
         self.chunks = chunks
         self.status_code = 200
         self.background = None
@@ -81,8 +82,7 @@ class EventStream(Response):
         async with aclosing(self.chunks) as chunks:
             try:
                 async for chunk in chunks:
-                    event = sse.encode(chunk, exclude_unset=True)
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                    await send({"type": "http.response.body", "body": encode(chunk), "more_body": True})
             except Exception as error:
                 failure = sse.encode(describe(error))
                 await send({"type": "http.response.body", "body": failure, "more_body": True})

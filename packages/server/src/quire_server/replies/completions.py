@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, cast
 
 from quire_engine.sequence import FinishReason, TokenLogprobs, rendered
@@ -25,7 +26,11 @@ from quire_server.replies.heading import Heading, said_once, warnings_in, warnin
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import CompletionTokens, TokenNames, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
+from quire_server.replies.wire import TextChunk, TextForm
 from quire_server.settings import ServerSettings
+
+NOTHING_ELSE = dict.fromkeys(("logprobs", "finish_reason", "stop_reason", "prompt_token_ids", "token_ids"))
+"""Fields that every piece of an answer has."""
 
 
 class FirstDelta(CompletionResponseStreamChoice):
@@ -65,7 +70,7 @@ class CompletionReply:
             for choices in [range(prompt.sampling_params.n)]
         ]
 
-    async def chunks(self) -> AsyncGenerator[CompletionStreamResponse]:
+    async def chunks(self) -> AsyncGenerator[CompletionStreamResponse | TextChunk]:
         """The answers as they come, one choice in a chunk. AnswerFailed when the engine gives one up; closing this
         ends every request."""
         warnings = list(self.heading.warnings)
@@ -76,11 +81,18 @@ class CompletionReply:
                 if output.prompt_logprobs is not None:
                     for choice in self.choices[place]:
                         choice.about_prompt = output.prompt_logprobs
+                choice = self.choices[place][output.index]
+                if choice.form is not None and output.finish_reason is None:
+                    if output.text:
+                        yield choice.form.chunk(output.text)
+                    continue
                 warnings += warnings_of(output)
-                delta = self.choices[place][output.index].delta(output)
+                delta = choice.delta(output)
                 if delta is not None:
                     yield self._chunk([delta], {"usage": None, **self.usage.so_far(), **said_once(warnings)})
                     warnings = []
+                    if choice.brings_only_text and not self.usage.on_each:
+                        choice.form = TextForm(choice.index, partial(self._text_chunk, choice))
         if self.usage.at_end:
             yield self._chunk([], {"usage": self.count.info()})
 
@@ -94,6 +106,9 @@ class CompletionReply:
 
     def _chunk(self, choices: list[CompletionResponseStreamChoice], said: dict[str, Any]) -> CompletionStreamResponse:
         return CompletionStreamResponse(**self.heading.on_chunks, object="text_completion", choices=choices, **said)
+
+    def _text_chunk(self, choice: Choice, text: str) -> CompletionStreamResponse:
+        return self._chunk([choice.piece(text)], {"usage": None})
 
 
 class Choice:
@@ -112,6 +127,13 @@ class Choice:
         """The prompt's log-probabilities, once the first delivery has brought them."""
         self.tokens = CompletionTokens(names, prompt.sampling_params.skip_special_tokens)
         self.begun = False
+        self.form: TextForm | None = None
+        """How its next chunks are written, once it is known that each brings text and nothing else."""
+
+    @property
+    def brings_only_text(self) -> bool:
+        """Whether all deliveries between the first and the last add text alone."""
+        return self.request.logprobs is None and not self.request.return_token_ids
 
     def delta(self, output: Output) -> CompletionResponseStreamChoice | None:
         """What this delivery adds; None while it adds nothing that was asked for."""
@@ -129,9 +151,8 @@ class Choice:
         if not (text or parts or said_once or output.finish_reason or (return_ids and token_ids)):
             return None
         self.begun = True
-        return FirstDelta(
-            index=self.index,
-            text=text,
+        return self.piece(
+            text,
             logprobs=joined(parts) if parts else None,
             finish_reason=output.finish_reason,
             stop_reason=output.stop_reason,
@@ -139,6 +160,10 @@ class Choice:
             token_ids=token_ids if return_ids else None,
             **said_once,
         )
+
+    def piece(self, text: str, **said: Any) -> CompletionResponseStreamChoice:
+        """New text, and what else there is to say of it."""
+        return FirstDelta(index=self.index, text=text, **{**NOTHING_ELSE, **said})
 
     def _echoed_logprobs(self) -> list[CompletionLogProbs]:
         if self.request.logprobs is None or self.about_prompt is None:
@@ -157,8 +182,11 @@ class Fold:
         self.usage = UsageInfo()
         self.warnings: list[str] = []
 
-    def add(self, chunk: CompletionStreamResponse) -> None:
+    def add(self, chunk: CompletionStreamResponse | TextChunk) -> None:
         """Take in the next chunk."""
+        if isinstance(chunk, TextChunk):
+            self.choices[chunk.choice].texts.append(chunk.text)  # which a first chunk has begun
+            return
         self.warnings += warnings_in(chunk)
         if chunk.usage is not None:
             self.usage = chunk.usage
