@@ -33,6 +33,7 @@ class Codec(Protocol):
 
     size: int
     special_ids: frozenset[int]
+    marks: Mapping[str, int]
     pieces: Pieces | None
     spaces_special_tokens: bool
 
@@ -57,6 +58,8 @@ class Tokenizer:
         """Token ids are below this."""
         self.special_ids = codec.special_ids
         """The ids that `skip_special_tokens` leaves out of a text."""
+        self.marks = codec.marks
+        """Tokens that are no part of free text: the special ones, and added ones in angle brackets."""
         self.pieces = codec.pieces
         """What each token adds to a text, for a tokenizer that joins tokens end to end."""
         self.special_tokens = {role: str(_content(token)) for role, token in _special_tokens(config).items()}
@@ -163,6 +166,7 @@ class FastCodec:
         added = backend.get_added_tokens_decoder()
         self.size = max([backend.get_vocab_size(), *(token_id + 1 for token_id in added)])
         self.special_ids = frozenset(token_id for token_id, token in added.items() if token.special)
+        self.marks: Mapping[str, int] = _marks(added)
         self.pieces = pieces_of(backend, backend.decoder)
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
@@ -194,6 +198,7 @@ class PythonCodec:
         self._ids: dict[str, int] = {**tokenizer.get_vocab(), **tokenizer.added_tokens_encoder}
         self.size = len(tokenizer)
         self.special_ids = frozenset(tokenizer.all_special_ids)
+        self.marks: Mapping[str, int] = _marks(tokenizer.added_tokens_decoder)
 
     def encode(self, text: str, add_special_tokens: bool) -> list[int]:
         """The ids of this text. UnicodeEncodeError if it holds lone surrogates."""
@@ -210,6 +215,15 @@ class PythonCodec:
     def token_id(self, name: str) -> int | None:
         """The id of a token as the vocabulary writes it."""
         return self._ids.get(name)
+
+
+def _marks(added: Mapping[int, tokenizers.AddedToken]) -> dict[str, int]:
+    """The added tokens that are no part of free text. llguidance draws the line here too."""
+    return {
+        token.content: token_id
+        for token_id, token in added.items()
+        if token.special or (token.content.startswith("<") and token.content.endswith(">"))
+    }
 
 
 def _folder(path: str | Path, revision: str | None) -> Path:
