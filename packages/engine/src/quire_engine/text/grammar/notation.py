@@ -108,7 +108,9 @@ def _apart(marks: Sequence[str]) -> list[str]:
 def _pieces(marks: Sequence[str]) -> tuple[str, str, str]:
     """Regular expressions of the pieces BEGUN, LAST and PARTED; empty for what these marks have none of."""
     first = {mark[0] for mark in marks}
-    begun, last, parted = [], [], []
+    begun: list[str] = []
+    last: list[str] = []
+    parted: list[str] = []
     for beginning in sorted({mark[:length] for mark in marks for length in range(1, len(mark))}):
         follows = {mark[len(beginning)] for mark in marks if mark.startswith(beginning)}
         (last if follows & first else begun).append(_escaped(beginning))
