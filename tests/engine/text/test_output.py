@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.tokenizer_kinds import tokenizer_of
 
-from quire_engine.sequence import Emission, TokenLogprobs
+from quire_engine.sequence import Emission, Rendered, RenderedRequest, TokenLogprobs
 from quire_engine.text.output import Output, OutputProcessor
 from quire_protocol import GenerateRequest, SamplingParams
 
@@ -158,3 +158,28 @@ def test_without_a_tokenizer_or_detokenization_there_are_ids_and_no_text():
     for text in (OutputProcessor(request, None), OutputProcessor(quiet, TOKENIZER)):
         [output] = deliveries(text, [ids("abc")])
         assert (output.text, output.token_ids, output.finish_reason) == ("", ids("abc"), "length")
+
+
+@given(data=st.data())
+def test_pieces_are_what_each_token_releases_however_they_are_delivered(data):
+    tokens = (*ids(data.draw(st.text(alphabet="ab \n日𝄞", min_size=1, max_size=20))), END)
+    params = {"stop": data.draw(st.lists(st.text(alphabet="ab \n日", min_size=2, max_size=3), max_size=2))}
+    reason = data.draw(st.sampled_from(["length", "stop"]))
+    alone = deliveries(processor(**params), [(token,) for token in tokens], reason)
+    together = deliveries(processor(**params), [tokens], reason)
+    expected = [piece for output in alone for piece in output.pieces]
+    assert [piece for output in together for piece in output.pieces] == expected
+    cut = data.draw(st.integers(0, len(alone) - 1))
+    parts = [Output.joined(part) for part in (alone[:cut], alone[cut:]) if part]
+    assert [piece for output in parts for piece in output.pieces] == expected
+    assert whole(parts) == whole(together)
+
+
+def test_special_tokens_that_somebody_reads_stay_in_the_text():
+    request = GenerateRequest(token_ids=PROMPT, sampling_params=SamplingParams())
+    tokens = [(*ids("a"), END, *ids("b"))]
+    [plain] = deliveries(OutputProcessor(request, TOKENIZER), tokens)
+    assert plain.text == "ab"
+    read = RenderedRequest.of(request, Rendered(shown_ids=frozenset({END})))
+    [output] = deliveries(OutputProcessor(read, TOKENIZER), tokens)
+    assert output.text == f"a{TOKENIZER.token_text(END)}b"

@@ -22,7 +22,7 @@ def test_an_answer_has_the_published_shape(api: Api) -> None:
         *("prompt_logprobs", "prompt_token_ids", "kv_transfer_params"),
     ]
     (choice,) = answer["choices"]
-    assert set(choice) == {"index", "message", "logprobs", "finish_reason", "stop_reason", "token_ids"}
+    assert set(choice) == {"index", "message", "logprobs", "finish_reason", "stop_reason", "token_ids", "error"}
     assert choice["message"] == {
         "role": "assistant",
         "content": choice["message"]["content"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from itertools import chain, count
+from itertools import count
 from types import TracebackType
 from typing import Literal, Self
 
@@ -159,7 +159,7 @@ class RequestOutputs:
         except asyncio.CancelledError:
             self._close()
             raise
-        return _join(self._ready.pop(next(iter(self._ready))))
+        return Output.joined(self._ready.pop(next(iter(self._ready))))
 
     async def __aenter__(self) -> Self:
         return self
@@ -206,26 +206,6 @@ class RequestOutputs:
         self._unfinished.clear()
         self._ready.clear()
         self._news.set()
-
-
-def _join(outputs: list[Output]) -> Output:
-    """Consecutive outputs of one choice as one."""
-    if len(outputs) == 1:
-        return outputs[0]
-    last = outputs[-1]
-    return Output(
-        index=last.index,
-        text="".join(output.text for output in outputs),
-        token_ids=tuple(chain.from_iterable(output.token_ids for output in outputs)),
-        logprobs=tuple(chain.from_iterable(output.logprobs for output in outputs)),
-        prompt_logprobs=outputs[0].prompt_logprobs,
-        finish_reason=last.finish_reason,
-        stop_reason=last.stop_reason,
-        cached_tokens=last.cached_tokens,
-        bypassed_tokens=last.bypassed_tokens,
-        error=last.error,
-        param=last.param,
-    )
 
 
 async def _undo(starting: asyncio.Future[Link], loading: asyncio.Future[Tokenizer | None]) -> None:

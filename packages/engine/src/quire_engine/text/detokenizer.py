@@ -20,6 +20,8 @@ LONGEST_CHARACTER = 4
 _WINDOW = 6
 """Tokens of context from which a decoder that looks at neighbours is given its start."""
 
+_NONE: frozenset[int] = frozenset()
+
 
 class Detokenizer(Protocol):
     """The text state of one stream."""
@@ -31,9 +33,14 @@ class Detokenizer(Protocol):
         """What was held back; broken characters become U+FFFD. Nothing may be pushed afterwards."""
 
 
-def detokenizer(tokenizer: Tokenizer, prompt: Sequence[int], params: SamplingParams) -> Detokenizer:
-    """The detokenizer for this tokenizer, for a stream that continues `prompt`."""
-    skipped = tokenizer.special_ids if params.skip_special_tokens else frozenset[int]()
+def detokenizer(
+    tokenizer: Tokenizer, prompt: Sequence[int], params: SamplingParams, shown: frozenset[int] = _NONE
+) -> Detokenizer:
+    """The detokenizer for this tokenizer, for a stream that continues `prompt`.
+
+    `shown` are special tokens that stay in the text although others are skipped.
+    """
+    skipped = tokenizer.special_ids - shown if params.skip_special_tokens else _NONE
     if tokenizer.pieces is not None:
         return PieceDetokenizer(tokenizer.pieces, prompt, skipped)
     return WindowDetokenizer(tokenizer, prompt, skipped, spaced=params.spaces_between_special_tokens)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain
 
-from quire_engine.sequence import Emission, FinishReason, TokenLogprobs
-from quire_engine.text.detokenizer import detokenizer
+from quire_engine.sequence import Emission, FinishReason, TokenLogprobs, rendered
+from quire_engine.text.detokenizer import Detokenizer, detokenizer
 from quire_engine.text.pieces import REPLACEMENT
 from quire_engine.text.stops import StopStrings
 from quire_engine.text.tokenizer import Tokenizer
@@ -38,6 +39,29 @@ class Output:
     """What went wrong, when `finish_reason` is "error"."""
     param: str | None = None
     """The field of the request that is to blame for it, if one is."""
+    shares: tuple[int, ...] = ()
+    """How many characters of the text each of several tokens released."""
+
+    @property
+    def pieces(self) -> list[str]:
+        """The text as one token after the other released it; what the end of the answer released goes to the last."""
+        ends = list(accumulate(self.shares[:-1]))
+        return [self.text[start:end] for start, end in zip([0, *ends], [*ends, None], strict=True)]
+
+    @classmethod
+    def joined(cls, outputs: Sequence[Output]) -> Output:
+        """Consecutive deliveries of one choice as one."""
+        if len(outputs) == 1:
+            return outputs[0]
+        shares = (output.shares or (len(output.text),) for output in outputs if output.token_ids)
+        return replace(
+            outputs[-1],
+            text="".join(output.text for output in outputs),
+            token_ids=tuple(chain.from_iterable(output.token_ids for output in outputs)),
+            logprobs=tuple(chain.from_iterable(output.logprobs for output in outputs)),
+            prompt_logprobs=outputs[0].prompt_logprobs,
+            shares=tuple(chain.from_iterable(shares)),
+        )
 
 
 class OutputProcessor:
@@ -49,6 +73,7 @@ class OutputProcessor:
     def __init__(self, request: GenerateRequest, tokenizer: Tokenizer | None) -> None:
         self._prompt = request.token_ids
         self._params = request.sampling_params
+        self._shown = rendered(request).shown_ids
         self._tokenizer = tokenizer if self._params.detokenize else None
         self._choices: dict[int, _Choice] = {}
         self._prompt_logprobs: list[TokenLogprobs | None] | None = (
@@ -62,14 +87,15 @@ class OutputProcessor:
         """
         choice = self._choices.get(emission.index)
         if choice is None:
-            choice = self._choices[emission.index] = _Choice(self._tokenizer, self._prompt, self._params)
+            choice = self._choices[emission.index] = _Choice(self._detokenizer(), self._params)
         if choice.is_finished:
             return None
         if self._prompt_logprobs is not None and emission.prompt_logprobs:
             self._prompt_logprobs.extend(emission.prompt_logprobs)
         if not emission.token_ids and emission.finish_reason is None:
             return None
-        text, taken, stop = choice.take(emission.token_ids, emission.finish_reason)
+        text, shares, stop = choice.take(emission.token_ids, emission.finish_reason)
+        taken = len(shares)
         return Output(
             index=emission.index,
             text=text,
@@ -82,7 +108,11 @@ class OutputProcessor:
             bypassed_tokens=emission.bypassed_tokens,
             error=emission.error,
             param=emission.param,
+            shares=shares if taken > 1 else (),
         )
+
+    def _detokenizer(self) -> Detokenizer | None:
+        return detokenizer(self._tokenizer, self._prompt, self._params, self._shown) if self._tokenizer else None
 
     def _hand_over_prompt_logprobs(self) -> tuple[TokenLogprobs | None, ...] | None:
         """All of the prompt's, the first time."""
@@ -93,34 +123,38 @@ class OutputProcessor:
 class _Choice:
     """The text of one choice so far, as far as it is not delivered."""
 
-    def __init__(self, tokenizer: Tokenizer | None, prompt: Sequence[int], params: SamplingParams) -> None:
-        self._detokenizer = None if tokenizer is None else detokenizer(tokenizer, prompt, params)
+    def __init__(self, detokenizer: Detokenizer | None, params: SamplingParams) -> None:
+        self._detokenizer = detokenizer
         self._stops = StopStrings(params.stop, include=params.include_stop_str_in_output) if params.stop else None
         self._min_tokens = params.min_tokens
         self._shows_stop_token = params.include_stop_str_in_output
         self._length = 0
         self.is_finished = False
 
-    def take(self, token_ids: Sequence[int], reason: FinishReason | None) -> tuple[str, int, str | None]:
-        """The text to deliver, how many of the tokens belong to the answer, and the stop string that ended it."""
+    def take(self, token_ids: Sequence[int], reason: FinishReason | None) -> tuple[str, tuple[int, ...], str | None]:
+        """The text to deliver, what each token that belongs to the answer released of it, and the stop string that
+        ended it."""
         self.is_finished = reason is not None
         if self._detokenizer is None:
-            return "", len(token_ids), None
-        hidden = 1 if reason == "stop" and not self._shows_stop_token else 0
+            return "", (0,) * len(token_ids), None
+        hidden = 1 if token_ids and reason == "stop" and not self._shows_stop_token else 0
         text = ""
-        for place in range(len(token_ids) - hidden):
+        shares: list[int] = []
+        for token_id in token_ids[: len(token_ids) - hidden]:
             self._length += 1
-            released, stop = self._release(self._detokenizer.push(token_ids[place]))
+            released, stop = self._release(self._detokenizer.push(token_id))
             text += released
+            shares.append(len(released))
             if stop is not None:
                 self.is_finished = True
-                return text, place + 1, stop
+                return text, tuple(shares), stop
+        shares += [0] * hidden
         if reason is None:
-            return text, len(token_ids), None
+            return text, tuple(shares), None
         # An answer may be cut inside a character. Its ids are delivered; half a character is not text.
         released, stop = self._release(self._detokenizer.finish().rstrip(REPLACEMENT))
         rest = self._stops.finish() if self._stops is not None else ""
-        return text + released + rest, len(token_ids), stop
+        return text + released + rest, tuple(shares), stop
 
     def _release(self, text: str) -> tuple[str, str | None]:
         """What of the text can be delivered, and the stop string that ended it."""

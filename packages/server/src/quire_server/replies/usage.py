@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from quire_engine.text.output import Output
-from quire_protocol import GenerateRequest, PromptTokenUsageInfo, StreamOptions, UsageInfo
+from quire_protocol import (
+    CompletionTokenUsageInfo,
+    GenerateRequest,
+    PromptTokenUsageInfo,
+    StreamOptions,
+    UsageInfo,
+)
 
 
 class UsageCount:
@@ -15,6 +21,8 @@ class UsageCount:
     def __init__(self, prompts: Sequence[GenerateRequest], details: bool) -> None:
         self.prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         self.completion_tokens = 0
+        self.reasoning_tokens: int | None = None
+        """Tokens of reasoning among the answers'; None where nobody tells them apart."""
         self.cached: dict[int, int] | None = {} if details else None
 
     def add(self, place: int, output: Output) -> None:
@@ -26,14 +34,17 @@ class UsageCount:
 
     def info(self) -> UsageInfo:
         """The count so far."""
-        details = None
+        details = spent = None
         if self.cached is not None:
             details = PromptTokenUsageInfo(cached_tokens=sum(self.cached.values()))
+        if self.reasoning_tokens is not None:
+            spent = CompletionTokenUsageInfo(reasoning_tokens=self.reasoning_tokens)
         return UsageInfo(
             prompt_tokens=self.prompt_tokens,
             total_tokens=self.prompt_tokens + self.completion_tokens,
             completion_tokens=self.completion_tokens,
             prompt_tokens_details=details,
+            completion_tokens_details=spent,
         )
 
 
