@@ -1,0 +1,100 @@
+"""Calls as Hermes and Qwen write them."""
+
+from __future__ import annotations
+
+import json
+import random
+
+import pytest
+from tests.engine.text.formats.chunking import TEXTS, TOOLS, Example, call, check, check_any_cut, random_arguments
+
+from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content, joined
+from quire_engine.text.formats.tools.hermes import HERMES
+
+CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Kyoto"}}\n</tool_call>'
+WEATHER = call(0, "get_weather", {"city": "Kyoto"})
+
+EXAMPLES = [
+    Example("no call", "The tag <tool> is {not} one.\n", [Content("The tag <tool> is {not} one.\n")]),
+    Example("one call", CALL, WEATHER),
+    Example("text before", f"Let me look.\n{CALL}", [Content("Let me look."), *WEATHER]),
+    Example("text after", f"{CALL}\nSo.", [*WEATHER, Content("\nSo.")]),
+    Example(
+        "two calls",
+        f'{CALL}\n<tool_call>\n{{"name": "now", "arguments": {{}}}}\n</tool_call>\n',
+        [*WEATHER, *call(1, "now")],
+    ),
+    Example("no white space", CALL.replace("\n", ""), WEATHER),
+    Example("no closing mark", CALL.removesuffix("\n</tool_call>"), WEATHER),
+    Example("no arguments", '<tool_call>{"name": "now"}</tool_call>', call(0, "now", "{}")),
+    Example("null for arguments", '<tool_call>{"name": "now", "arguments": null}</tool_call>', call(0, "now", "{}")),
+    Example(
+        "arguments first",
+        '<tool_call>{"arguments": {"city": "Kyoto"}, "name": "get_weather"}</tool_call>',
+        WEATHER,
+    ),
+    Example("parameters", CALL.replace("arguments", "parameters"), WEATHER),
+    Example("other members", CALL.replace('{"name"', '{"type": "function", "id": 7, "name"'), WEATHER),
+    Example(
+        "arguments in a string",
+        '<tool_call>{"name": "get_weather", "arguments": "{\\"city\\": \\"Kyoto\\"}"}</tool_call>',
+        WEATHER,
+    ),
+    Example(
+        "as OpenAI writes it",
+        CALL.replace('{"name"', '{"type": "function", "function": {"name"').replace("}}", "}}}"),
+        WEATHER,
+    ),
+    Example(
+        "a mark in a string",
+        '<tool_call>{"name": "search", "arguments": {"query": "</tool_call> <tool_call>"}}</tool_call>',
+        call(0, "search", {"query": "</tool_call> <tool_call>"}),
+    ),
+    Example(
+        "cut in its arguments",
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Ky',
+        [CallBegan(0, "get_weather"), CallArguments(0, '{"city": "Ky'), CallBroken(0, "")],
+    ),
+    Example("cut in its name", 'So: <tool_call>\n{"name": "get', [Content("So:"), CallBroken(0, "")]),
+    Example("cut after the mark", "<tool_call>", [CallBroken(0, "")]),
+    Example(
+        "the second is cut",
+        f'{CALL}<tool_call>{{"name": "now", "arg',
+        [*WEATHER, CallBegan(1, "now"), CallBroken(1, "")],
+    ),
+    Example("no JSON", "<tool_call>get_weather(Kyoto)</tool_call>", [CallBroken(0, "")]),
+    Example("no name", '<tool_call>{"arguments": {}}</tool_call>', [CallBroken(0, "")]),
+    Example("a number for a name", '<tool_call>{"name": 1}</tool_call>', [CallBroken(0, "")]),
+    Example(
+        "a number for arguments",
+        '<tool_call>{"name": "now", "arguments": 2001}</tool_call>',
+        [CallBegan(0, "now"), CallBroken(0, "")],
+    ),
+    Example(
+        "arguments in a string that are none",
+        '<tool_call>{"name": "now", "arguments": "{} {}"}</tool_call>',
+        [CallBegan(0, "now"), CallBroken(0, "")],
+    ),
+    Example(
+        "an unclosed object",
+        '<tool_call>{"name": "now", "arguments": {}</tool_call>',
+        [CallBegan(0, "now"), CallArguments(0, "{}"), CallBroken(0, "")],
+    ),
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=str)
+def test_answers_are_read_however_they_are_cut(example):
+    check(example, lambda: HERMES.parser(TOOLS))
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_any_calls_with_any_text_around_are_read(seed):
+    rng = random.Random(seed)
+    text = rng.choice(["", *TEXTS])
+    events = [Content(text.rstrip())]
+    for index in range(rng.randrange(1, 4)):
+        arguments = json.dumps(random_arguments(rng), ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 2]))
+        text += f'\n<tool_call>\n{{"name": "f{index}", "arguments": {arguments}}}\n</tool_call>'
+        events += call(index, f"f{index}", arguments)
+    assert check_any_cut(text, lambda: HERMES.parser(TOOLS), times=10) == joined(events)
