@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -20,17 +20,24 @@ from quire_protocol import (
     ChatCompletionStreamResponse,
     ChatMessage,
     DeltaMessage,
+    DeltaToolCall,
+    ErrorInfo,
+    FunctionCall,
     GenerateRequest,
     Logprob,
+    ToolCall,
     UsageInfo,
 )
 from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
+from quire_server.replies.message import PLAIN, Message, Reading
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
 from quire_server.settings import ServerSettings
 
 CHUNK: Final = "chat.completion.chunk"
+NOTHING_ELSE: Mapping[str, Any] = dict.fromkeys(("logprobs", "finish_reason", "token_ids"))
+"""What every delta says beside itself, unless there is something to say."""
 
 
 class Chunk(ChatCompletionStreamResponse):
@@ -50,6 +57,7 @@ class ChatReply:
         heading: Heading,
         tokenizer: Tokenizer,
         settings: ServerSettings,
+        reading: Reading = PLAIN,
     ) -> None:
         self.request = request
         self.prompt = prompt
@@ -63,6 +71,9 @@ class ChatReply:
             self.count, bool(request.stream), request.stream_options, settings.enable_force_include_usage
         )
         last = request.messages[-1]
+        if reading.tells_reasoning:
+            self.count.reasoning_tokens = 0
+        self.messages = [Message(request, reading.parser()) for _ in range(prompt.sampling_params.n)]
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
         self.echo = content_text(last) if request.echo and last["role"] == self.role else ""
 
@@ -75,9 +86,8 @@ class ChatReply:
                     begun = True
                     for chunk in self._opening(output):
                         yield chunk
-                self.count.add(0, output)
-                if self._tells(output):
-                    yield self._chunk([self._delta(output)], self.usage.so_far())
+                for choice in self._choices(output):
+                    yield self._chunk([choice], self.usage.so_far())
         if self.usage.at_end:
             yield self._chunk([], {"usage": self.count.info()})
 
@@ -111,27 +121,35 @@ class ChatReply:
     ) -> ChatCompletionStreamResponse:
         return Chunk(**self.heading.on_chunks, object=CHUNK, choices=choices, **said)
 
-    def _tells(self, output: Output) -> bool:
-        """Whether a chunk has anything to say: text may be held back while it could begin a stop string."""
-        return bool(
-            output.text
-            or output.finish_reason
-            or output.logprobs
-            or (self.request.return_token_ids and output.token_ids)
-        )
+    def _choices(self, output: Output) -> list[ChatCompletionResponseStreamChoice]:
+        """What this delivery adds to its choice, delta by delta; the last one also tells of its tokens and of the end.
 
-    def _delta(self, output: Output) -> ChatCompletionResponseStreamChoice:
-        """What this delivery adds to its choice."""
-        logprobs = chat_logprobs(output.logprobs, self.names) if self.request.logprobs and output.logprobs else None
-        ended: dict[str, Any] = {"stop_reason": output.stop_reason} if output.finish_reason else {}
-        return ChatCompletionResponseStreamChoice(
-            index=output.index,
-            delta=DeltaMessage(content=output.text),
-            logprobs=logprobs,
-            finish_reason=output.finish_reason,
-            token_ids=list(output.token_ids) if self.request.return_token_ids else None,
-            **ended,
-        )
+        Empty while text is held back, because it could begin a stop string or a mark, and there is nothing else.
+        """
+        message = self.messages[output.index]
+        deltas = message.deltas(output)
+        self.count.add(0, output)
+        if self.count.reasoning_tokens is not None:
+            self.count.reasoning_tokens = sum(each.reasoning_tokens for each in self.messages)
+        about = self._about_tokens(output)
+        if output.finish_reason:
+            about |= message.ending(output)
+        if about and not deltas:
+            deltas = [message.silence]
+        told = [{**NOTHING_ELSE, **(about if delta is deltas[-1] else {})} for delta in deltas]
+        return [
+            ChatCompletionResponseStreamChoice(index=output.index, delta=delta, **said)
+            for delta, said in zip(deltas, told, strict=True)
+        ]
+
+    def _about_tokens(self, output: Output) -> dict[str, Any]:
+        """What was asked to be told of a delivery's tokens."""
+        about: dict[str, Any] = {}
+        if self.request.logprobs and output.logprobs:
+            about["logprobs"] = chat_logprobs(output.logprobs, self.names)
+        if self.request.return_token_ids and output.token_ids:
+            about["token_ids"] = list(output.token_ids)
+        return about
 
 
 class Fold:
@@ -139,7 +157,7 @@ class Fold:
 
     def __init__(self, heading: Heading) -> None:
         self.heading = heading
-        self.messages: dict[int, _Message] = {}
+        self.choices: dict[int, _Choice] = {}
         self.said_once: dict[str, Any] = {"prompt_logprobs": None, "prompt_token_ids": None}
         self.usage: UsageInfo = UsageInfo()
         self.warnings: list[str] = []
@@ -154,14 +172,14 @@ class Fold:
             self.usage = chunk.usage
         self.warnings += warnings_in(chunk)
         for choice in chunk.choices:
-            self.messages.setdefault(choice.index, _Message()).add(choice)
+            self.choices.setdefault(choice.index, _Choice()).add(choice)
 
     def response(self) -> ChatCompletionResponse:
         """The answer, once the last chunk is in."""
         return ChatCompletionResponse(
             **self.heading.on_chunks,
             object="chat.completion",
-            choices=[message.choice(index) for index, message in sorted(self.messages.items())],
+            choices=[whole.choice(index) for index, whole in sorted(self.choices.items())],
             service_tier=None,
             system_fingerprint=self.heading.fingerprint,
             usage=self.usage,
@@ -172,19 +190,25 @@ class Fold:
 
 
 @dataclass(slots=True)
-class _Message:
+class _Choice:
     """One choice of the answer, growing."""
 
     role: str = "assistant"
     texts: list[str] = field(default_factory=list)
+    reasoning: list[str] = field(default_factory=list)
+    calls: dict[int, _Call] = field(default_factory=dict)
     logprobs: list[ChatCompletionLogProbsContent] | None = None
     token_ids: list[int] | None = None
     finish_reason: str | None = None
     stop_reason: int | str | None = None
+    error: ErrorInfo | None = None
 
     def add(self, choice: ChatCompletionResponseStreamChoice) -> None:
         self.role = choice.delta.role or self.role
         self.texts.append(choice.delta.content or "")
+        self.reasoning.append(choice.delta.reasoning or "")
+        for call in choice.delta.tool_calls:
+            self.calls.setdefault(call.index, _Call()).add(call)
         if choice.logprobs is not None:
             self.logprobs = self.logprobs or []
             self.logprobs += choice.logprobs.content or []
@@ -193,16 +217,44 @@ class _Message:
             self.token_ids += choice.token_ids
         self.finish_reason = choice.finish_reason or self.finish_reason
         self.stop_reason = choice.stop_reason if choice.stop_reason is not None else self.stop_reason
+        self.error = choice.error or self.error
 
     def choice(self, index: int) -> ChatCompletionResponseChoice:
+        reasoning = "".join(self.reasoning) or None
+        says_otherwise = bool(self.calls or reasoning)
+        message = ChatMessage(
+            role=self.role,
+            content="".join(self.texts) or (None if says_otherwise else ""),
+            reasoning=reasoning,
+            tool_calls=[call.whole() for _, call in sorted(self.calls.items())],
+        )
         return ChatCompletionResponseChoice(
             index=index,
-            message=ChatMessage(role=self.role, content="".join(self.texts)),
+            message=message,
             logprobs=None if self.logprobs is None else ChatCompletionLogProbs(content=self.logprobs),
             finish_reason=self.finish_reason,
             stop_reason=self.stop_reason,
             token_ids=self.token_ids,
+            error=self.error,
         )
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call of a message, growing."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+
+    def add(self, delta: DeltaToolCall) -> None:
+        self.id = delta.id or self.id
+        if delta.function is not None:
+            self.name = delta.function.name or self.name
+            self.arguments.append(delta.function.arguments or "")
+
+    def whole(self) -> ToolCall:
+        return ToolCall(id=self.id, function=FunctionCall(name=self.name, arguments="".join(self.arguments)))
 
 
 def _opened(index: int, **fields: Any) -> ChatCompletionResponseStreamChoice:
