@@ -16,6 +16,8 @@ from quire_engine.text.tokenizer import Tokenizer
 
 SPECIAL_MARKS = ("[TOOL_CALLS]", "<|begin|>", "<|end_of_call|>")
 """Marks that are special tokens of the vocabulary."""
+END = "<|end of text|>"
+"""What ends an answer: a token that is no mark of any format."""
 ADDED_MARKS = ("</think>", "<tool_call>", "</tool_call>")
 """Marks that are added tokens and not special, beside <think>."""
 
@@ -25,10 +27,10 @@ class Vocabulary:
 
     def __init__(self, folder: Path) -> None:
         backend = byte_level_bpe()
-        backend.add_special_tokens([AddedToken(mark, normalized=False) for mark in SPECIAL_MARKS])
+        backend.add_special_tokens([AddedToken(mark, normalized=False) for mark in (*SPECIAL_MARKS, END)])
         backend.add_tokens([AddedToken(mark, normalized=False, special=False) for mark in ADDED_MARKS])
-        self.tokenizer = Tokenizer.load(write_checkpoint(folder, backend, eos_token="<|end|>"))
-        self.library = llguidance.LLTokenizer(backend.to_str(), eos_token=backend.token_to_id("<|end|>"))
+        self.tokenizer = Tokenizer.load(write_checkpoint(folder, backend, eos_token=END))
+        self.library = llguidance.LLTokenizer(backend.to_str(), eos_token=backend.token_to_id(END))
         self._backend: tokenizers.Tokenizer = backend
 
     def tokens(self, text: str) -> list[int]:

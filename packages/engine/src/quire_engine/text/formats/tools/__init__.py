@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from quire_engine.errors import ConfigError
 from quire_engine.text.formats.base import ToolFormat
+from quire_engine.text.formats.tools.harmony import HARMONY
 from quire_engine.text.formats.tools.hermes import HERMES
 
 TOOL_FORMATS: tuple[ToolFormat, ...] = (
     # The first that knows a template is taken: those with marks of their own stand before those that share them.
+    HARMONY,
     HERMES,
 )
 

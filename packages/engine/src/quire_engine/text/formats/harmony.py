@@ -1,0 +1,116 @@
+"""The messages of a harmony answer, as gpt-oss models write it: what their headers say, and where they end.
+
+    <|channel|>analysis<|message|>I have to look.<|end|><|start|>assistant
+    <|channel|>commentary to=functions.get_weather <|constrain|>json<|message|>{"city": "Kyoto"}<|call|>
+
+without the line break. A header names a channel and, for a call, a recipient, in either order; `<|start|>assistant`
+stands before every message but the first, for which the prompt has written it. `<|call|>` and `<|return|>` end the
+answer.
+
+After openai-harmony's description of the format and the models' chat template; the seed system reads it in
+`parser/harmony.py`. What is made of calls is for `reasoning.harmony` and `tools.harmony` to say.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from quire_engine.text.formats.events import Content, Reasoning
+from quire_engine.text.formats.scanner import Pieces, Reading, Source, Waiting, told, until
+
+START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
+END, CALL, RETURN = "<|end|>", "<|call|>", "<|return|>"
+MARKS = (START, CHANNEL, CONSTRAIN, MESSAGE, END, CALL, RETURN)
+ENDS = (END, CALL, RETURN, START)
+"""What ends a message; the last also begins the next one, where its end was forgotten."""
+ANALYSIS = f"{CHANNEL}analysis{MESSAGE}"
+ASSISTANT = f"{START}assistant"
+CALLS = " to=functions."
+"""What stands in a header before the name of the function that it calls."""
+
+_CHANNEL = re.compile(re.escape(CHANNEL) + r"\s*(\w+)")
+_RECIPIENT = re.compile(r"\bto=(?:functions\.)?([^\s<]+)")
+_NO_FUNCTIONS = frozenset({"assistant", "python", "browser", "container"})
+"""Recipients, also those that go on with a dot, which are tools of a vendor's own and no functions of a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """What stands before a message's text."""
+
+    text: str
+    is_complete: bool = True
+    """Whether the mark that ends it was there."""
+
+    @property
+    def channel(self) -> str:
+        """The name of the channel; empty where there is none."""
+        found = _CHANNEL.search(self.text)
+        return found[1] if found else ""
+
+    @property
+    def function(self) -> str | None:
+        """The function that the message calls, whether or not its name has the prefix that it should have."""
+        found = _RECIPIENT.search(self.text)
+        return found[1] if found and found[1].partition(".")[0] not in _NO_FUNCTIONS else None
+
+
+def read_messages(
+    source: Source, read_call: Callable[[Header], Reading[str | None]], *, is_open: bool = False
+) -> Reading[None]:
+    """All messages of an answer; `read_call` reads those that call, and returns what ended them.
+
+    The channel `analysis` is reasoning. What stands outside of messages is content. Messages of a kind are lines.
+    """
+    seen: set[type] = set()
+    header = Header(ANALYSIS) if is_open else (yield from _first_header(source))
+    while header is not None:
+        if header.function is not None:
+            ended = yield from read_call(header)
+        else:
+            made = Reasoning if header.channel == "analysis" else Content
+            text = until(source, *ENDS)
+            ended = yield from told(_on_a_new_line(text) if made in seen else text, made)
+            seen.add(made)
+        header = yield from _next_header(source, START if ended == START else None)
+
+
+def _first_header(source: Source) -> Reading[Header | None]:
+    """The header that an answer begins with, which may begin with the name of a function."""
+    return (yield from _next_header(source, CALLS if (yield from source.takes(CALLS)) else None))
+
+
+def _next_header(source: Source, begun: str | None) -> Reading[Header | None]:
+    """The next header, of which this has been read; None where no other begins."""
+    begun = begun or (yield from told(until(source, START, CHANNEL), Content))
+    return None if begun is None else (yield from _header(source, begun))
+
+
+def _header(source: Source, text: str) -> Waiting[Header]:
+    """The header, of which this text has been read."""
+    pieces = until(source, MESSAGE)
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            return Header(text, is_complete=end.value is not None)
+        if piece is None:
+            yield
+        else:
+            text += piece
+
+
+def _on_a_new_line(pieces: Pieces[str | None]) -> Pieces[str | None]:
+    """The same text, if there is any, after a newline."""
+    newline = "\n"
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            result: str | None = end.value
+            return result
+        if piece:
+            piece, newline = newline + piece, ""
+        yield piece

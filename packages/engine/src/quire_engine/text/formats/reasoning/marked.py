@@ -1,0 +1,137 @@
+"""Reasoning between two marks: the parser and the grammar of every format that is no more than that.
+
+It knows no model; a format is one `MarkedReasoning` with its own marks.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TypeVar
+
+from quire_engine.text.formats.base import Notation
+from quire_engine.text.formats.events import Content, Reasoning
+from quire_engine.text.formats.scanner import Pieces, Reader, Reading, Source, Waiting, told, until
+
+TURN = re.compile(
+    r"<[|｜][^<>\n]{1,40}>|<[^<>\n]{1,40}[|｜]>|</?s>|<(?:start|end)_of_turn>|<seed:[be]os>|\[/?[A-Z_]{4,}\]"
+)
+"""Texts with which a turn of a conversation begins or ends, in the templates of models that reason between marks."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class MarkedReasoning:
+    """A `ReasoningFormat`: an answer may begin with a mark, reasoning and a mark. What follows is the answer itself.
+
+    Newlines around reasoning belong to its marks, as they do in the chat templates that put past answers together
+    again. Once the answer itself has begun, marks in it are text: whoever asks about a mark reads of it.
+    """
+
+    name: str
+    begin: str
+    end: str
+    aliases: tuple[str, ...] = ()
+    label: str = ""
+    """The end of `begin` that models may leave out."""
+    other_begins: tuple[str, ...] = ()
+    """Other spellings of what begins reasoning, understood but not asked for."""
+    other_ends: tuple[str, ...] = ()
+    """Other spellings of what ends it."""
+    heading: str = ""
+
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """All spellings, without the label."""
+        return (*self._begins, *self._ends)
+
+    @property
+    def _begins(self) -> tuple[str, ...]:
+        return (self.begin.removesuffix(self.label), *self.other_begins)
+
+    @property
+    def _ends(self) -> tuple[str, ...]:
+        return (self.end, *self.other_ends)
+
+    def wrote(self, template: str) -> bool:
+        """Whether the template has one of the marks, be it only to take past reasoning out."""
+        return any(mark in template for mark in self.marks)
+
+    def is_open(self, prompt: str) -> bool:
+        """Whether the prompt ends with an opened mark, or with reasoning begun in the turn that is to be continued.
+
+        A mark in what somebody else wrote opens nothing: the sign of a new turn stands behind it.
+        """
+        mark = max(self._begins, key=prompt.rfind)
+        before, found, after = prompt.rpartition(mark)
+        if not found or any(end in after for end in self._ends):
+            return False
+        if after.strip() in ("", self.label.strip()):
+            return True
+        return TURN.search(before) is not None and TURN.search(after) is None
+
+    def parser(self, *, is_open: bool) -> Reader:
+        """A parser for one answer."""
+        return Reader(lambda source: self._read(source, is_open=is_open))
+
+    def span(self, notation: Notation, *, is_open: bool) -> str:
+        """Reasoning, its end and newlines behind that; or nothing, where the prompt has not opened it."""
+        newlines = notation.regex("\n{1,2}")
+        closing = f"{notation.until(*self._ends)} ({newlines})?"
+        return closing if is_open else f"({notation.text(self.begin)} {closing})?"
+
+    def _read(self, source: Source, *, is_open: bool) -> Reading[None]:
+        """An answer. What the prompt has begun may be begun once more; what nobody has begun may be ended."""
+        newlines = yield from _newlines(source)
+        if (yield from _any_of(source, self._begins)) or is_open:
+            yield from source.takes(self.label)
+            yield from told(_trimmed(until(source, *self._ends)), Reasoning)
+            yield from _newlines(source)
+        elif (yield from _any_of(source, self._ends)):
+            yield from _newlines(source)
+        else:
+            yield Content(newlines)
+        yield from content_to_the_end(source)
+
+
+def content_to_the_end(source: Source) -> Reading[None]:
+    """All that follows, as it comes."""
+    while (yield from source.peek()):
+        yield Content(source.take(source.size))
+
+
+def _any_of(source: Source, literals: tuple[str, ...]) -> Waiting[bool]:
+    """Take one of these texts if it stands here; whether one does."""
+    for literal in literals:
+        if (yield from source.takes(literal)):
+            return True
+    return False
+
+
+def _newlines(source: Source) -> Waiting[str]:
+    """Take newlines, up to what is none."""
+    newlines = ""
+    while (yield from source.peek()) == "\n":
+        newlines += source.take(1)
+    return newlines
+
+
+def _trimmed(pieces: Pieces[T]) -> Pieces[T]:
+    """The same text without newlines at its two ends; those in the middle come with what follows them."""
+    begun, held = False, ""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        if piece is None:
+            yield None
+            continue
+        text = held + (piece if begun else piece.lstrip("\n"))
+        certain = text.rstrip("\n")
+        held = text[len(certain) :]
+        if certain:
+            begun = True
+            yield certain
