@@ -89,9 +89,64 @@ def call(index: int, name: str, arguments: Any = None, id: str | None = None) ->
     return [CallBegan(index, name, id), CallArguments(index, text), CallEnded(index)]
 
 
-def random_arguments(rng: random.Random, keys: Sequence[str] = ("city", "days", "x_1", "größe")) -> dict[str, Any]:
+def calls_of(events: Iterable[Event]) -> list[tuple[str, Any]]:
+    """The calls that ended: what is called, and with what."""
+    calls: list[tuple[str, Any]] = []
+    name, text = "", ""
+    for event in events:
+        match event:
+            case CallBegan():
+                name, text = event.name, ""
+            case CallArguments():
+                text += event.text
+            case CallEnded():
+                calls.append((name, json.loads(text)))
+    return calls
+
+
+def text_of(events: Iterable[Event]) -> str:
+    """The content."""
+    return "".join(event.text for event in events if isinstance(event, Content))
+
+
+def check_random_answers(
+    write: Callable[[Sequence[tuple[str, Any]], random.Random], str],
+    parser: Callable[[], Parser],
+    *,
+    text: Sequence[str] = ("", *TEXTS),
+    values: Sequence[Any] = VALUES,
+    rounds: int = 150,
+) -> None:
+    """Any calls, with any of these texts before, are read as what they are, in any pieces.
+
+    `write` is how a model would write calls with these names and arguments.
+    """
+    for seed in range(rounds):
+        rng = random.Random(seed)
+        names = [tool.name for tool in TOOLS]
+        calls = [(rng.choice(names), random_arguments(rng, values)) for _ in range(rng.randrange(1, 4))]
+        before = rng.choice(text)
+        written = before + write(calls, rng)
+        if seed < 5:
+            events = check_any_cut(written, parser, times=20)
+        else:
+            pieces = [*cuts(written, rng, times=7, pairs=False)]
+            events, *others = (read(parser(), each) for each in pieces)
+            assert all(each == events for each in others)
+        assert calls_of(events) == calls
+        assert text_of(events) == before.rstrip()
+
+
+def written(value: Any, rng: random.Random) -> str:
+    """A value as JSON, in one of the ways in which models write it."""
+    style: dict[str, Any] = rng.choice([{}, {"indent": 2}, {"separators": (",", ":")}])
+    return json.dumps(value, ensure_ascii=rng.random() < 0.3, **style)
+
+
+def random_arguments(rng: random.Random, values: Sequence[Any] = VALUES) -> dict[str, Any]:
     """The arguments of a call."""
-    return {key: rng.choice(VALUES) for key in rng.sample(list(keys), rng.randrange(len(keys) + 1))}
+    keys = ("city", "days", "x_1", "größe")
+    return {key: rng.choice(values) for key in rng.sample(keys, rng.randrange(len(keys) + 1))}
 
 
 def read(parser: Parser, pieces: Iterable[str]) -> list[Event]:
@@ -102,10 +157,10 @@ def read(parser: Parser, pieces: Iterable[str]) -> list[Event]:
     return joined([*events, *parser.finish()])
 
 
-def cuts(text: str, rng: random.Random, *, times: int = 40) -> Iterator[list[str]]:
+def cuts(text: str, rng: random.Random, *, times: int = 40, pairs: bool = True) -> Iterator[list[str]]:
     """The text letter by letter, in any two pieces, and in random ones."""
     yield list(text)
-    for place in range(1, len(text)):
+    for place in range(1, len(text) if pairs else 1):
         yield [text[:place], text[place:]]
     for _ in range(times):
         places = sorted(rng.sample(range(len(text) + 1), min(len(text), rng.randrange(1, 12))))

@@ -30,6 +30,7 @@ MAX_NUMBER = 400
 WHITE_SPACE = " \t\n\r"
 
 T = TypeVar("T")
+Made = TypeVar("Made")
 Waiting: TypeAlias = Generator[None, None, T]
 """Gives nothing; waits for text, then returns something."""
 Pieces: TypeAlias = Generator["str | None", None, T]
@@ -117,7 +118,17 @@ class Source:
 
     def skip_space(self) -> Waiting[None]:
         """Take white space, up to what is none."""
-        yield from collected(_space(self))
+        yield from self.run(_SPACE)
+
+    def run(self, letters: re.Pattern[str]) -> Waiting[str]:
+        """Take all that follows of these characters, up to one that is none of them."""
+        run = ""
+        while (yield from self.peek()):
+            found = letters.match(self._text, self._at)
+            if not found or not found[0]:
+                break
+            run += self.take(len(found[0]))
+        return run
 
     def takes(self, literal: str) -> Waiting[bool]:
         """Take this text if it stands here; whether it does."""
@@ -174,26 +185,35 @@ class Reader:
         self._is_over = True
 
 
-def told(pieces: Pieces[T], event: Callable[[str], Event]) -> Reading[T]:
-    """Pieces of text as events."""
+def told(pieces: Pieces[T], make: Callable[[str], Made]) -> Generator[Made | None, None, T]:
+    """What is made of each piece of text: events, or other text."""
     while True:
         try:
             piece = next(pieces)
         except StopIteration as end:
             result: T = end.value
             return result
-        yield None if piece is None else event(piece)
+        yield None if piece is None else make(piece)
 
 
-def collected(pieces: Pieces[object]) -> Waiting[str]:
-    """Pieces of text, when all are there, as one."""
-    text = []
-    for piece in pieces:
+def gathered(pieces: Pieces[T]) -> Waiting[tuple[str, T]]:
+    """Pieces of text, when all are there, as one; and what the reading of them returns."""
+    text: list[str] = []
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            return "".join(text), end.value
         if piece is None:
             yield
         else:
             text.append(piece)
-    return "".join(text)
+
+
+def collected(pieces: Pieces[object]) -> Waiting[str]:
+    """Pieces of text, when all are there, as one."""
+    text, _ = yield from gathered(pieces)
+    return text
 
 
 def until(source: Source, *marks: str) -> Pieces[str | None]:
@@ -247,9 +267,9 @@ def content(source: Source, *marks: str, after_call: bool = False) -> Reading[st
 def _whole_or_begun(marks: tuple[str, ...]) -> re.Pattern[str]:
     """Finds the first place where a mark stands, or where the text ends in the middle of one."""
     assert all(not b.startswith(a) for a in marks for b in marks if a is not b), "one mark begins with another"
-    begun = {mark[:size] for mark in marks for size in range(1, len(mark))}
-    at_the_end = "|".join(map(re.escape, sorted(begun, key=len, reverse=True)))
-    return re.compile("|".join(map(re.escape, marks)) + (rf"|(?:{at_the_end})\Z" if at_the_end else ""))
+    begun = sorted({mark[:size] for mark in marks for size in range(1, len(mark))}, key=len, reverse=True)
+    ways = [*map(re.escape, marks), *(rf"{re.escape(beginning)}\Z" for beginning in begun)]
+    return re.compile("|".join(ways) or r"(?!)")
 
 
 def json_value(source: Source) -> Pieces[None]:
@@ -324,11 +344,8 @@ def _key(source: Source) -> Pieces[None]:
 
 def _space(source: Source) -> Pieces[None]:
     """White space, up to what is none."""
-    while (yield from source.peek()):
-        found = source.match(_SPACE)
-        if not found or not found[0]:
-            return
-        yield source.take(len(found[0]))
+    if space := (yield from source.run(_SPACE)):
+        yield space
 
 
 def _word(source: Source, word: str) -> Pieces[None]:
@@ -337,17 +354,11 @@ def _word(source: Source, word: str) -> Pieces[None]:
 
 
 def _number(source: Source) -> Pieces[None]:
-    number = ""
-    while (yield from source.peek()):
-        found = source.match(_NUMBER_PART)
-        assert found is not None
-        if not found[0]:
-            break
-        number += source.take(len(found[0]))
-        if len(number) > MAX_NUMBER:
-            raise Malformed(f"A number in JSON has more than {MAX_NUMBER} characters.")
+    number = yield from source.run(_NUMBER_PART)
     if not number:
         raise source.malformed("a JSON value")
+    if len(number) > MAX_NUMBER:
+        raise Malformed(f"A number in JSON has more than {MAX_NUMBER} characters.")
     if not _NUMBER.fullmatch(number):
         raise Malformed(f"{number} is no number in JSON.")
     yield number

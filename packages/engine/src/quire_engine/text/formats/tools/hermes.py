@@ -16,7 +16,9 @@ HERMES = JsonObjects(
     aliases=("qwen3_json", "qwen2_5", "granite4"),
     begin="<tool_call>",
     end="</tool_call>",
-    space="\n",
+    lead="\n",
+    trail="\n",
+    between="\n",
     key="arguments",
     in_template=("<tool_call>", "</tool_call>"),
 )

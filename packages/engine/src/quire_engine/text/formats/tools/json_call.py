@@ -132,5 +132,7 @@ def choice(expressions: Sequence[str]) -> str:
 
 
 def repeated(expression: str, separator: str, *, several: bool) -> str:
-    """The expression once, or with `several` once or more often with the separator between."""
-    return f"({expression} ({separator} {expression})*)" if several else expression
+    """The expression once, or with `several` once or more often with the separator, if there is one, between."""
+    if not several:
+        return expression
+    return f"({expression} ({separator} {expression})*)" if separator else f"{expression}+"

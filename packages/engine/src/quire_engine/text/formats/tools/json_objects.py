@@ -22,12 +22,16 @@ class JsonObjects:
     """What opens a call; white space may follow."""
     end: str
     """What closes a call."""
-    space: str
-    """The white space that models write inside the marks and between calls."""
     key: str
     """What the arguments are called."""
     in_template: tuple[str, ...]
     """Texts that stand, all of them, in templates of models that write calls this way."""
+    lead: str = ""
+    """White space that models write before a call's object."""
+    trail: str = ""
+    """White space that they write after it."""
+    between: str = ""
+    """White space that they write between calls."""
     head: str = ""
     """Text that follows what opens a call, where other things than calls are opened so as well."""
 
@@ -62,7 +66,6 @@ class JsonObjects:
     def calls(self, tools: Sequence[Tool], notation: Notation, *, several: bool) -> str:
         """Calls as models write them, each between marks."""
         one = choice([call_grammar(tool, notation, key=self.key) for tool in tools])
-        begin = notation.text(self.opening() + self.space)
-        end = notation.text(self.space + self.end)
-        call = notation.rule(f"{begin} {one} {end}")
-        return repeated(call, notation.text(self.space), several=several) if self.space else f"{call}{'+' * several}"
+        begin = notation.text(self.opening() + self.lead)
+        call = notation.rule(f"{begin} {one} {notation.text(self.trail + self.end)}")
+        return repeated(call, self.between and notation.text(self.between), several=several)

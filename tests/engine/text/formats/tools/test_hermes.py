@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TEXTS, TOOLS, Example, call, check, check_any_cut, random_arguments
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, written
 
-from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content, joined
+from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
 from quire_engine.text.formats.tools.hermes import HERMES
 
 CALL = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Kyoto"}}\n</tool_call>'
@@ -88,13 +90,14 @@ def test_answers_are_read_however_they_are_cut(example):
     check(example, lambda: HERMES.parser(TOOLS))
 
 
-@pytest.mark.parametrize("seed", range(100))
-def test_any_calls_with_any_text_around_are_read(seed):
-    rng = random.Random(seed)
-    text = rng.choice(["", *TEXTS])
-    events = [Content(text.rstrip())]
-    for index in range(rng.randrange(1, 4)):
-        arguments = json.dumps(random_arguments(rng), ensure_ascii=rng.random() < 0.5, indent=rng.choice([None, 2]))
-        text += f'\n<tool_call>\n{{"name": "f{index}", "arguments": {arguments}}}\n</tool_call>'
-        events += call(index, f"f{index}", arguments)
-    assert check_any_cut(text, lambda: HERMES.parser(TOOLS), times=10) == joined(events)
+def write(calls: Sequence[tuple[str, Any]], rng: random.Random) -> str:
+    separator = rng.choice(["", "\n"])
+    return "".join(
+        f'\n<tool_call>{separator}{{"name": {json.dumps(name)}, "arguments": {written(arguments, rng)}}}'
+        f"{separator}</tool_call>"
+        for name, arguments in calls
+    )
+
+
+def test_any_calls_are_read_in_any_pieces():
+    check_random_answers(write, lambda: HERMES.parser(TOOLS))

@@ -1,0 +1,284 @@
+"""Arguments that are written as text between marks, each on its own, and not as JSON: what they mean, by their schema.
+
+`<parameter=days>3</parameter>` is the number 3 where the schema says that `days` is a number, and else a string. It
+knows no marks but those that it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quire_engine.errors import GrammarError
+from quire_engine.text.formats.base import Notation, Tool
+from quire_engine.text.formats.scanner import WHITE_SPACE, Malformed, Pieces, Source, gathered, json_value, told, until
+
+ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "object", "array", "string"})
+
+_TEXT = frozenset({"string"})
+_FIRST = {"object": "{", "array": r"\[", "integer": r"\-0-9", "number": r"\-0-9"}
+"""What JSON of a type begins with, for those of which a schema can say more than that, as part of a class."""
+_PYTHON_WORDS = {"None": "null", "True": "true", "False": "false"}
+"""Templates that print values as Python does have taught models these."""
+_ANNOTATIONS = frozenset(
+    {"title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly", "format", "$comment"}
+)
+_OF_ARGUMENTS = _ANNOTATIONS | {
+    "type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema", "$id", "strict"
+}  # fmt: skip
+_OF_TEXT = _ANNOTATIONS | {"type", "enum", "const", "pattern", "minLength", "maxLength"}
+
+
+def properties_of(tools: Sequence[Tool], name: str) -> Mapping[str, frozenset[str]]:
+    """The types that the arguments of the tool with this name may have, by their names."""
+    tool = next((tool for tool in tools if tool.name == name), None)
+    properties = tool.parameters.get("properties") if tool else None
+    if tool is None or not isinstance(properties, Mapping):
+        return {}
+    return {key: types_of(schema, tool.parameters) for key, schema in properties.items()}
+
+
+def types_of(schema: Any, root: Mapping[str, Any], depth: int = 8) -> frozenset[str]:
+    """The JSON types of what satisfies a schema. A schema that says nothing of types is one of strings: it is text."""
+    if not isinstance(schema, Mapping) or not depth:
+        return _TEXT
+    if isinstance(reference := schema.get("$ref"), str):
+        return types_of(resolved(reference, root), root, depth - 1)
+    if "type" in schema:
+        named = schema["type"]
+        return frozenset([named] if isinstance(named, str) else named) & ALL_TYPES or _TEXT
+    if "const" in schema:
+        return frozenset({type_of(schema["const"])})
+    if isinstance(values := schema.get("enum"), Sequence) and values:
+        return frozenset(map(type_of, values))
+    for keyword in ("anyOf", "oneOf"):
+        if isinstance(choices := schema.get(keyword), Sequence) and choices:
+            return frozenset().union(*(types_of(each, root, depth - 1) for each in choices))
+    if isinstance(parts := schema.get("allOf"), Sequence) and parts:
+        return ALL_TYPES.intersection(*(types_of(each, root, depth - 1) for each in parts)) or _TEXT
+    if "properties" in schema:
+        return frozenset({"object"})
+    return frozenset({"array"}) if "items" in schema else _TEXT
+
+
+def type_of(value: Any) -> str:
+    """The JSON type of a value; a number without a fraction is an integer."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "boolean"
+        case int():
+            return "integer"
+        case float():
+            return "integer" if value.is_integer() else "number"
+        case str():
+            return "string"
+        case Mapping():
+            return "object"
+    return "array"
+
+
+def resolved(reference: str, root: Mapping[str, Any]) -> Any:
+    """The schema at a JSON pointer within the same one; None if there is none."""
+    found: Any = root if reference.startswith("#") else None
+    for step in reference.removeprefix("#").split("/")[1:]:
+        found = found.get(step.replace("~1", "/").replace("~0", "~")) if isinstance(found, Mapping) else None
+    return found
+
+
+def value(source: Source, types: frozenset[str], *ends: str) -> Pieces[str]:
+    """The JSON of the argument that stands as text before one of these marks; returns the mark, which is taken.
+
+    Strings are given as they come. Malformed if none of the marks comes.
+    """
+    is_text = types <= _TEXT
+    if is_text:
+        yield '"'
+        end = yield from told(until(source, *ends), _escaped)
+    else:
+        text, end = yield from gathered(until(source, *ends))
+    if end is None:
+        raise source.malformed(repr(ends[-1]))
+    yield '"' if is_text else as_json(text, types)
+    return end
+
+
+def _escaped(text: str) -> str:
+    """The text as it stands in a JSON string."""
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
+def as_json(text: str, types: frozenset[str]) -> str:
+    """What a text means as a value of one of these types, as JSON; a string if it can be no other."""
+    written = text.strip()
+    written = _PYTHON_WORDS.get(written, written)
+    source = Source()
+    source.add(written)
+    source.end()
+    try:
+        meant = "".join(piece for piece in json_value(source) if piece)
+    except Malformed:
+        meant = ""
+    if meant and not source.size and _is_of(json.loads(meant), types):
+        return meant
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _is_of(meant: Any, types: frozenset[str]) -> bool:
+    if isinstance(meant, float) and not math.isfinite(meant):
+        return False  # 1e999: what cannot be held is not sent on as a number
+    kind = type_of(meant)
+    return kind in types or (kind == "integer" and "number" in types)
+
+
+@dataclass(frozen=True, slots=True)
+class TextArguments:
+    """How a format writes the arguments of a call, one after the other, as a grammar says it."""
+
+    begin: Callable[[str], str]
+    """What stands before the argument of a name."""
+    end: str
+    """The mark behind a value."""
+    space: str = ""
+    """White space between a value and that mark."""
+    after: str = ""
+    """What stands behind the mark."""
+
+    def grammar(self, tool: Tool, notation: Notation) -> str:
+        """The arguments of a tool, in its schema's order; those that are not required may be left out.
+
+        GrammarError, with the JSON pointer, for keywords that cannot be held in text.
+        """
+        schema = tool.parameters
+        where = f"the parameters of {tool.name}"
+        _only(schema, _OF_ARGUMENTS, where, "")
+        properties: Mapping[str, Any] = schema.get("properties") or {}
+        required: Sequence[str] = schema.get("required") or ()
+        arguments = []
+        for name in [*properties, *(name for name in required if name not in properties)]:
+            if not name or any(character in name for character in "<>\n"):
+                raise GrammarError(
+                    f"{name!r}, in {where}, cannot be written as the name of an argument.", param="tools"
+                )
+            values = _Values(self, notation, schema, where)
+            value = values.grammar(properties.get(name, True), f"/properties/{name}")
+            after = notation.text(self.after) if self.after else ""
+            arguments.append(f"({notation.text(self.begin(name))} {value} {after}){'' if name in required else '?'}")
+        return " ".join(arguments)
+
+
+@dataclass(frozen=True, slots=True)
+class _Values:
+    """Writes down the values of one tool's arguments, each with the mark behind it."""
+
+    style: TextArguments
+    notation: Notation
+    root: Mapping[str, Any]
+    where: str
+
+    def grammar(self, schema: Any, pointer: str, depth: int = 8) -> str:
+        """What may stand for a value of this schema."""
+        types = types_of(schema, self.root)
+        if not isinstance(schema, Mapping) or not depth:
+            return self._text()
+        if "string" not in types:
+            return self._json(schema)
+        if isinstance(reference := schema.get("$ref"), str):
+            return self.grammar(resolved(reference, self.root), pointer, depth - 1)
+        for keyword in ("anyOf", "oneOf"):
+            if keyword in schema:
+                _only(schema, _ANNOTATIONS | {keyword}, self.where, pointer)
+                return self._choice(schema[keyword], f"{pointer}/{keyword}", depth - 1)
+        if "const" in schema or "enum" in schema:
+            return self._values([schema["const"]] if "const" in schema else schema["enum"])
+        if types > _TEXT:
+            return self._choice([{**schema, "type": each} for each in sorted(types)], pointer, depth - 1)
+        _only(schema, _OF_TEXT, self.where, pointer)
+        return self._string(schema, pointer)
+
+    def _choice(self, schemas: Sequence[Any], pointer: str, depth: int) -> str:
+        """A value of one of these schemas. Text that could be read as the JSON of another one is left to that one."""
+        others = [each for each in schemas if "string" not in types_of(each, self.root)]
+        strings = [each for each in schemas if each not in others]
+        if any(_is_plain(each) for each in strings):
+            bounded = [each for each in others if not _is_plain(each)]
+            return f"({' | '.join([self._text_beside(bounded), *map(self._json, bounded)])})"
+        return f"({' | '.join([*(self.grammar(each, pointer, depth) for each in strings), *map(self._json, others)])})"
+
+    def _text(self) -> str:
+        return self.notation.until(self.style.end)
+
+    def _text_beside(self, schemas: Sequence[Any]) -> str:
+        """Text that cannot be read as JSON that one of these schemas is about."""
+        taken = "".join(sorted({_FIRST.get(kind, "") for each in schemas for kind in types_of(each, self.root)}))
+        if not taken:
+            return self._text()
+        return f"({self.notation.regex(f'[^{taken}<{WHITE_SPACE}]')} {self._text()} | {self._closing()})"
+
+    def _json(self, schema: Mapping[str, Any]) -> str:
+        definitions = {key: self.root[key] for key in ("$defs", "definitions") if key in self.root}
+        return f"({self.notation.json({**schema, **definitions})} {self._closing()})"
+
+    def _values(self, values: Sequence[Any]) -> str:
+        written = [each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in values]
+        return f"({' | '.join(self.notation.text(each + self.style.space + self.style.end) for each in written)})"
+
+    def _closing(self) -> str:
+        return self.notation.text(self.style.space + self.style.end)
+
+    def _string(self, schema: Mapping[str, Any], pointer: str) -> str:
+        if _is_plain(schema):
+            return self._text()
+        if "pattern" not in schema:
+            least, most = schema.get("minLength", 0), schema.get("maxLength", "")
+            pattern = f"[^<]{{{least},{most}}}"
+        elif schema.keys().isdisjoint({"minLength", "maxLength"}):
+            pattern = _as_whole(schema["pattern"])
+        else:
+            problem = (
+                f"pattern beside a length, at {pointer} in {self.where}, cannot be held in text: say it as a pattern."
+            )
+            raise GrammarError(problem, param="tools")
+        return self.notation.regex(f"(?:{pattern}){re.escape(self.style.space + self.style.end)}")
+
+
+def _is_plain(schema: Any) -> bool:
+    """Whether a schema says no more than a type."""
+    return not isinstance(schema, Mapping) or schema.keys() <= _ANNOTATIONS | {"type"}
+
+
+def _only(schema: Mapping[str, Any], keywords: frozenset[str], where: str, pointer: str) -> None:
+    """GrammarError for a keyword that is none of these."""
+    if unknown := next((keyword for keyword in schema if keyword not in keywords), None):
+        raise GrammarError(
+            f"{pointer}/{unknown}, in {where}, cannot be held in arguments that are written as text: leave it out, or "
+            "use it below an argument that is an object or a list.",
+            param="tools",
+        )
+
+
+def _as_whole(pattern: str) -> str:
+    """A schema's pattern, which may match anywhere, as one of a whole text in which no mark begins beside the match."""
+    ways = []
+    for way in _ways(pattern):
+        begins = way.startswith("^")
+        ends = way.endswith("$") and not way.endswith("\\$")
+        inner = way[begins : len(way) - ends]
+        ways.append(f"{'' if begins else '[^<]*'}(?:{inner}){'' if ends else '[^<]*'}")
+    return "|".join(ways)
+
+
+def _ways(pattern: str) -> Iterator[str]:
+    """The alternatives of a regular expression."""
+    start = depth = 0
+    for part in re.finditer(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|[()|]", pattern):
+        depth += (part[0] == "(") - (part[0] == ")")
+        if part[0] == "|" and not depth:
+            yield pattern[start : part.start()]
+            start = part.end()
+    yield pattern[start:]
