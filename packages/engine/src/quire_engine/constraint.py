@@ -5,6 +5,9 @@ The text side writes and checks it; below the line a matcher, fed ids, holds eve
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Protocol
+
 import msgspec
 
 
@@ -30,3 +33,44 @@ class Thinking(msgspec.Struct, frozen=True):
     """The tokens that end it."""
     is_open: bool = False
     """Whether the prompt has begun it already."""
+
+
+class Guide(Protocol):
+    """What holds one answer to its form while it grows, fed ids. `quire_engine.guidance` has it."""
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is known what may come next."""
+        ...
+
+    def wait(self, seconds: float) -> bool:
+        """The same, after waiting for it that long at most."""
+        ...
+
+    @property
+    def mask(self) -> Any:
+        """What may come next, once that is known: numpy's uint32, one bit for each token; None if anything may."""
+        ...
+
+    @property
+    def failure(self) -> Exception | None:
+        """Why nothing more can come."""
+        ...
+
+    @property
+    def param(self) -> str | None:
+        """The request's field that asked for the form."""
+        ...
+
+    def take(self, token: int, room: int) -> Sequence[int]:
+        """The tokens by which the answer goes on, now that this one was drawn; `room` is for how many there are left.
+
+        None at all if that is not known yet, or if another one must come: then one is to be drawn again. Nor where the
+        answer is over before it.
+        """
+        ...
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow the tokens that were taken."""
+        ...

@@ -7,16 +7,18 @@ from random import Random
 from typing import NamedTuple, Protocol
 
 from quire_engine.config import Decisions, EngineConfig
+from quire_engine.constraint import Guide
 from quire_engine.extensions import Extension, allowed_names, applied
+from quire_engine.guidance.guides import Guides
 from quire_engine.kv.digest import content_salt
 from quire_engine.kv.pool import BlockPool
 from quire_engine.runner.base import Pending, Runner
 from quire_engine.scheduling.batch import Batch, SpanResult
 from quire_engine.scheduling.beams import BeamRules, scoring_params
 from quire_engine.scheduling.scheduler import Scheduler
-from quire_engine.sequence import Emission, Sequence, Submission
+from quire_engine.sequence import Emission, Rendered, Sequence, Submission
 from quire_engine.stats import Stats
-from quire_protocol import GenerateRequest
+from quire_protocol import GenerateRequest, SamplingParams
 
 logger = logging.getLogger(__name__)
 
@@ -51,9 +53,18 @@ class Engine:
     """One model and the requests that it is answering. Not thread-safe: whoever calls step() makes every other call."""
 
     def __init__(
-        self, runner: Runner, decisions: Decisions, *, seed: int = 0, extensions: tuple[Extension, ...] = ()
+        self,
+        runner: Runner,
+        decisions: Decisions,
+        *,
+        seed: int = 0,
+        extensions: tuple[Extension, ...] = (),
+        guides: Guides | None = None,
     ) -> None:
-        """`seed` starts the draws of seeds for requests that bring none; `extensions` are applied to every request."""
+        """`seed` starts the draws of seeds for requests that bring none; `extensions` are applied to every request.
+
+        `guides` hold answers to their form; without them no request may ask for one.
+        """
         self.runner = runner
         self.decisions = decisions
         self.scheduler = Scheduler(
@@ -68,6 +79,7 @@ class Engine:
         )
         self._seeds = Random(seed)
         self._extensions = extensions
+        self._guides = guides
         self._next: Flight | None = None
         """What the overlapped loop has launched already."""
 
@@ -84,7 +96,9 @@ class Engine:
             "xargs": tuple(sorted({name for extension in extensions for name in extension.takes})),
         }
         runner.warm_up()
-        return cls(runner, decisions.model_copy(update=found), seed=config.seed, extensions=extensions)
+        decisions = decisions.model_copy(update=found)
+        guides = None if config.skip_tokenizer_init else Guides.of(config, decisions)
+        return cls(runner, decisions, seed=config.seed, extensions=extensions, guides=guides)
 
     def add(self, submission: Submission) -> None:
         """Take in a request that check_request() has passed."""
@@ -100,7 +114,7 @@ class Engine:
             return self._overlapped_step()
         batch = self.scheduler.schedule()
         if not batch:
-            return []
+            return self._rest()
         try:
             results = self.runner.run(batch).wait()
         except Exception as error:
@@ -120,7 +134,7 @@ class Engine:
             flight = self._launch(self.scheduler.schedule())
         self._next = None
         if flight is None:
-            return []
+            return self._rest()
         following = self._launch(self.scheduler.foresee(flight.batch))
         try:
             results = flight.pending.wait()
@@ -128,6 +142,12 @@ class Engine:
             return self._give_up(flight.batch, error)  # the following one too: it has no sequences but these
         self._next = following
         return self.scheduler.commit(flight.batch, results)
+
+    def _rest(self) -> list[Emission]:
+        """There is nothing to compute: wait a little where that is because guides are not ready."""
+        if self._guides is not None and self.has_work:
+            self._guides.rest()
+        return []
 
     def _launch(self, batch: Batch) -> Flight | None:
         """Start computing a batch, unless it is empty."""
@@ -145,6 +165,8 @@ class Engine:
 
     def improve(self) -> bool:
         """Use an idle moment to become faster, a second at most; False when there is nothing to do."""
+        if self._guides is not None:
+            self._guides.improve()
         return self.runner.improve()
 
     def stats(self) -> Stats:
@@ -154,6 +176,8 @@ class Engine:
     def close(self) -> None:
         """Give the device back."""
         self.runner.close()
+        if self._guides is not None:
+            self._guides.close()
 
     def _give_up(self, batch: Batch, error: Exception) -> list[Emission]:
         """End the sequences of a batch that could not be computed; all others go on."""
@@ -186,7 +210,19 @@ class Engine:
                 priority=request.priority,
                 salt=content_salt(request.cache_salt, submission.rendered.embeds),
                 embeds=submission.rendered.embeds,
+                guide=self._guide(submission.rendered, params, len(prompt), ids),
                 scored=len(prompt) - 1 if ids else 0,  # who has emitted a token has told its prompt's scores before
             )
             for index, ids in sorted(emitted.items())
         ]
+
+    def _guide(
+        self, rendered: Rendered, params: SamplingParams, prompt_length: int, emitted: tuple[int, ...]
+    ) -> Guide | None:
+        """What holds an answer to its form, if it is to have one."""
+        if rendered.constraint is None and rendered.thinking is None:
+            return None
+        assert self._guides is not None, "check_request() lets none through"
+        room = self.scheduler.max_length - prompt_length
+        room = room if params.max_tokens is None else min(room, params.max_tokens)
+        return self._guides.guide(rendered, params, room=room, emitted=emitted)

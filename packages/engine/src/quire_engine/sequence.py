@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import msgspec
 from pydantic import ConfigDict, Field
 
-from quire_engine.constraint import Constraint, Thinking
+from quire_engine.constraint import Constraint, Guide, Thinking
 from quire_engine.extensions import Processors
 from quire_protocol import GenerateRequest, SamplingParams
 
@@ -142,6 +142,8 @@ class Sequence:
     """Times it gave its blocks back."""
     scored: int = 0
     """Prompt positions, from the second one on, whose log-probabilities were emitted."""
+    guide: Guide | None = None
+    """What holds it to its form, if it has one. Until that is ready, its last token is not computed."""
     processors: Processors | None = field(init=False)
     """Its own logits processors, if its parameters name some. Only the sampler calls them."""
 
@@ -153,6 +155,11 @@ class Sequence:
     def pending(self) -> int:
         """Tokens not yet computed."""
         return len(self.tokens) - self.computed
+
+    @property
+    def sits_out(self) -> bool:
+        """Whether nothing is to be computed but a token that could not be drawn yet."""
+        return self.pending == 1 and self.guide is not None and not self.guide.is_ready
 
     @property
     def first_token(self) -> int:

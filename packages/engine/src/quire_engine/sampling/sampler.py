@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -16,6 +16,7 @@ from quire_engine.sampling.allowed_tokens import AllowedTokens
 from quire_engine.sampling.bad_words import BadWords
 from quire_engine.sampling.base import LogitsTransform, Rows, Step
 from quire_engine.sampling.draw import Draws
+from quire_engine.sampling.grammar import Masks, NotReady
 from quire_engine.sampling.logit_bias import LogitBias
 from quire_engine.sampling.logprobs import PROCESSED, Scores, score
 from quire_engine.sampling.min_p import MinP
@@ -43,7 +44,8 @@ TRANSFORMS: tuple[type[LogitsTransform], ...] = (
 )
 
 IN_DRAW: tuple[type[LogitsTransform], ...] = (Temperature, MinP, TopKTopP)
-"""The last ones, which the draw does by itself, in fewer looks at a row, unless somebody asks for what it leaves."""
+"""The last ones, behind what guides allow: the draw does them by itself, in fewer looks at a row, unless somebody asks
+for what it leaves."""
 
 EXCLUDING: Mapping[str, str] = {
     "allowed_token_ids": "allowed_token_ids",
@@ -68,7 +70,9 @@ class Columns:
         shows_processed: bool = False,
     ) -> None:
         def rows(wanted: Callable[[SamplingParams], bool]) -> Rows | None:
-            numbers = [row for row, sequence in enumerate(sequences) if wanted(sequence.params)]
+            return rows_of([row for row, sequence in enumerate(sequences) if wanted(sequence.params)])
+
+        def rows_of(numbers: list[int]) -> Rows | None:
             if not numbers:
                 return None
             own = tuple(sequences[row] for row in numbers)
@@ -77,13 +81,15 @@ class Columns:
 
         self.sequences = sequences
         self.scored = rows(lambda params: params.logprobs is not None)
-        asked = (
-            (transform, rows(transform.wanted))
-            for transform in TRANSFORMS
-            if shows_processed or transform not in IN_DRAW
-        )
-        self.transforms: tuple[LogitsTransform, ...] = tuple(
-            transform(own) for transform, own in asked if own is not None
+        guided = rows_of([row for row, sequence in enumerate(sequences) if sequence.guide is not None])
+
+        def asked(transforms: Iterable[type[LogitsTransform]]) -> list[LogitsTransform]:
+            return [transform(own) for transform in transforms if (own := rows(transform.wanted)) is not None]
+
+        self.transforms: tuple[LogitsTransform, ...] = (
+            *asked(transform for transform in TRANSFORMS if transform not in IN_DRAW),
+            *([] if guided is None else [Masks(guided)]),
+            *(asked(IN_DRAW) if shows_processed else []),
         )
         self.draws = Draws(sequences, device, limits=not shows_processed)
         scored = self.scored.sequences if self.scored else ()
@@ -130,9 +136,13 @@ class Sampled:
         """Why a row has no token, and the field that is to blame."""
         params = self.columns.sequences[row].params
         if failure := self.failures.get(row):
+            if isinstance(failure, NotReady):
+                return SpanResult()
             return SpanResult(error=str(failure), param=getattr(failure, "param", None))
         if best == float("-inf"):
-            excluding = [field for field, name in EXCLUDING.items() if getattr(params, name)]
+            guide = self.columns.sequences[row].guide
+            excluding = [guide.param] if guide is not None and guide.param is not None else []
+            excluding += [field for field, name in EXCLUDING.items() if getattr(params, name)]
             reason = f"No token is left to draw: {' and '.join(excluding)} exclude them all."
             return SpanResult(error=reason, param=excluding[0] if excluding else None)
         if params.logits_processors:

@@ -28,6 +28,11 @@ class Span:
         """Whether the span reaches its sequence's end, so that a new token is drawn."""
         return self.ahead or self.stop == len(self.sequence.tokens)
 
+    @property
+    def but_last(self) -> Span:
+        """The same without its last token."""
+        return Span(self.sequence, self.start, self.length - 1, self.ahead)
+
 
 class BlockCopy(NamedTuple):
     """A block to be copied, in every layer."""
@@ -67,7 +72,7 @@ class SpanResult:
     """What the runner gives back for one span."""
 
     token: int | None = None
-    """The drawn token, when the span samples."""
+    """The drawn token, when the span samples; None if it is not known yet what may be drawn."""
     logprobs: TokenLogprobs | None = None
     """Of the drawn token, when asked for."""
     prompt_logprobs: tuple[TokenLogprobs, ...] = ()

@@ -12,7 +12,7 @@ from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
 from quire_engine.scheduling.beams import BeamGroup, BeamRules
 from quire_engine.scheduling.policy import RANKS, Line
 from quire_engine.scheduling.search import Move, Moves, Search
-from quire_engine.scheduling.stopping import ending, ends_next
+from quire_engine.scheduling.stopping import Ending, ending, ends_next, is_over, room_for
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
 from quire_engine.stats import Counters, Stats
 
@@ -29,6 +29,8 @@ class Step:
     def take(self, sequence: Sequence) -> None:
         """Compute as much of `sequence` as the budget allows."""
         length = min(sequence.pending, self.budget)
+        if length == sequence.pending > 1 and sequence.guide is not None and not sequence.guide.is_ready:
+            length -= 1  # nothing could be drawn yet
         self.spans.append(Span(sequence, sequence.computed, length))
         self.budget -= length
 
@@ -48,6 +50,9 @@ class Scheduler:
     may plan the step after it. Cursors move in `commit()` alone. Whatever the order of service, the first running
     sequence always gets on, and a sequence that has the pool to itself always fits: no mix of requests can bring the
     engine to a halt.
+
+    A sequence that is held to a form runs like all others. Where it is not known yet what may come next, it sits out
+    with its last token; what was drawn too early, or may not stand, is not taken in, and its row is computed again.
 
     The sequences of a beam search run and wait like all others, with three differences. One whose continuations are
     known stays with nothing to compute until its mates are as far (it is settled); it may give its blocks up meanwhile,
@@ -164,7 +169,8 @@ class Scheduler:
                 break
         while self.waiting and (self._admit(self.waiting.first, step) or self._relieve(self.waiting.first, step)):
             pass
-        while self.waiting and not step.spans:  # who runs is settled, and waits for somebody in line
+        while self.waiting and not step.spans and not any(sequence.sits_out for sequence in self.running):
+            # who runs is settled, and waits for somebody in line
             if self.running:
                 self._preempt(self.running.last)
             step.is_short_of_blocks = False
@@ -205,7 +211,7 @@ class Scheduler:
         """Whether these are all that run, and nothing is to be decided but what comes next in each."""
         if len(sequences) < len(self.running) or self.searches or self.copies:
             return False
-        if any(sequence.handle in self.siblings or sequence.processors is not None for sequence in sequences):
+        if any(s.handle in self.siblings or s.processors is not None or s.guide is not None for s in sequences):
             return False
         return not self.waiting or not (
             self._has_room_for(self.waiting.first) or self.rank(self.waiting.first) < self.rank(self.running.last)
@@ -215,7 +221,7 @@ class Scheduler:
         """Give a running sequence its share of the step; False if nothing is left to share."""
         if step.budget == 0:
             return False
-        if sequence.pending == 0:  # settled
+        if sequence.pending == 0 or sequence.sits_out:  # settled, or not ready
             return True
         while not self._reserve(sequence):
             step.is_short_of_blocks = True
@@ -339,15 +345,25 @@ class Scheduler:
             if result.error is not None:  # what the span left in its blocks is not to be trusted: publish nothing
                 emissions += self._fail(span.sequence, result.error, result.param)
                 continue
-            self._advance(span)
+            tokens = self._taken(span, result)
+            self._advance(span if tokens or not span.samples else span.but_last)
             scores = self._new_scores(span, result.prompt_logprobs)
             if span.samples and span.sequence.handle in self.searches:
                 emissions += self._settle(span.sequence, result, scores)
-            elif span.samples:
-                emissions.append(self._append(span.sequence, result, scores))
+            elif tokens or (span.samples and is_over(span.sequence)):
+                emissions.append(self._append(span.sequence, tokens, result, scores))
             elif scores:
                 emissions.append(self._report(span.sequence, scores))
         return emissions
+
+    def _taken(self, span: Span, result: SpanResult) -> Seq[int]:
+        """The tokens by which a sequence goes on: the drawn one, or what its guide makes of that."""
+        sequence = span.sequence
+        if not span.samples or result.token is None:
+            return ()
+        if sequence.guide is None:
+            return (result.token,)
+        return sequence.guide.take(result.token, room_for(sequence, self.max_length))
 
     def _count_lookups(self, batch: Batch) -> None:
         """Count what each sequence found in the prefix cache, when it first runs."""
@@ -377,19 +393,24 @@ class Scheduler:
         told, sequence.scored = sequence.scored, max(sequence.scored, span.start + len(scores))
         return scores[max(0, told - span.start) :]
 
-    def _append(self, sequence: Sequence, result: SpanResult, scores: tuple[TokenLogprobs, ...]) -> Emission:
-        """Append the drawn token, and end the sequence if that was its last one."""
-        assert result.token is not None, "a span that samples brings a token or an error"
-        sequence.tokens.append(result.token)
-        self.counters.generation_tokens += 1
-        ended = ending(sequence, self.eos_token_ids, self.max_length)
+    def _append(
+        self, sequence: Sequence, tokens: Seq[int], result: SpanResult, scores: tuple[TokenLogprobs, ...]
+    ) -> Emission:
+        """Append tokens up to the one that ends the sequence, if one does; and end it if nothing may follow them."""
+        ended, count = None, 0
+        while ended is None and count < len(tokens):
+            sequence.tokens.append(tokens[count])
+            ended, count = ending(sequence, self.eos_token_ids, self.max_length), count + 1
+        if ended is None or (ended.reason == "length" and count == len(tokens)):
+            ended = Ending("stop") if is_over(sequence) else ended
+        self.counters.generation_tokens += count
         if ended is not None:
             self._end(sequence, ended.reason)
         return Emission(
             sequence.handle,
             sequence.index,
-            (result.token,),
-            logprobs=(result.logprobs,) if result.logprobs else (),
+            tuple(tokens[:count]),
+            logprobs=(result.logprobs,) if result.logprobs and count else (),
             prompt_logprobs=scores,
             finish_reason=ended.reason if ended else None,
             stop_reason=ended.stop_token if ended else None,

@@ -15,10 +15,20 @@ class Ending(NamedTuple):
     stop_token: int | None = None
 
 
+def room_for(sequence: Sequence, max_length: int) -> int:
+    """Tokens that `sequence` may still have. `max_length` is of prompt and output together."""
+    room, limit = max_length - len(sequence.tokens), sequence.params.max_tokens
+    return room if limit is None else min(room, limit - sequence.output_length)
+
+
 def ends_next(sequence: Sequence, max_length: int) -> bool:
     """Whether the next token of `sequence` is its last, whichever it is."""
-    limit = sequence.params.max_tokens
-    return len(sequence.tokens) + 1 >= max_length or (limit is not None and sequence.output_length + 1 >= limit)
+    return room_for(sequence, max_length) <= 1
+
+
+def is_over(sequence: Sequence) -> bool:
+    """Whether the form that `sequence` is held to lets nothing follow its tokens."""
+    return sequence.guide is not None and sequence.guide.is_over
 
 
 def ending(sequence: Sequence, eos_token_ids: AbstractSet[int], max_length: int) -> Ending | None:

@@ -1,0 +1,137 @@
+"""The way out: text that ends an answer where it stands, as short as can be found soon. It knows bytes and marks.
+
+A grammar does not say how far its end is, so the end is looked for: byte by byte, each time with what tends to close
+(a bracket, a quote) before what opens. That is no proof of the shortest way, but one that can be taken. Only where it
+is too long, every first step away from it is tried too.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import islice
+
+import numpy as np
+from llguidance import LLMatcher
+from numpy.typing import NDArray
+
+from quire_engine.guidance.vocabulary import Vocabulary
+
+MOST_STEPS = 20_000
+"""Bytes that one search may try."""
+MOST_OPTIONS = 24
+"""Ways on from one place that are tried."""
+MOST_LITERALS = 32
+"""Texts of a grammar that are tried where any text may stand."""
+PATIENCE = 2
+"""Times the same choice is made in a row before others get their turn: it may lead nowhere."""
+
+_LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def _order(preferred: bytes, last: bytes) -> NDArray[np.int64]:
+    """All bytes: these first, those last, in between as they come."""
+    middle = [byte for byte in range(256) if byte not in preferred and byte not in last]
+    return np.array([*preferred, *middle, *last])
+
+
+_WHITESPACE = b" \n\t\r"
+_AMONG_FEW = _order(b"}])\"',:;>0", b"([{\\" + _WHITESPACE)
+"""In structure: end, then go on, then open."""
+_AMONG_MANY = _order(b"\"'/`)]}>", b"\\" + _WHITESPACE)
+"""In a string, where brackets are only text."""
+
+
+class WaysOut:
+    """Finds ways out of the answers of one grammar. Stateless but for the room it works in: one user at a time."""
+
+    def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
+        self._vocabulary = vocabulary
+        self._marks = [mark for mark in vocabulary.marks if mark not in vocabulary.eos_token_ids]
+        self._literals = [vocabulary.letters(text.encode()) for text in _literals(grammar)]
+        self._mask = np.zeros(-(-vocabulary.spelling.vocab_size // 32), dtype=np.uint32)
+        self._steps = 0
+
+    def shortest(self, state: LLMatcher, most: int) -> list[int] | None:
+        """The model's tokens from `state`, a matcher of the spelling, to an end: at most `most`, if such are found.
+
+        A longer way if it is all there is; None if there is none within reach.
+        """
+        self._steps = MOST_STEPS
+        path = self._straight(state.deep_copy(), MOST_STEPS)
+        tokens = None if path is None else self._vocabulary.joined(path)
+        if path is None or tokens is None or len(tokens) <= most:
+            return tokens
+        return self._vocabulary.joined(self._improved(state.deep_copy(), path)) or tokens
+
+    def _straight(self, state: LLMatcher, most: int) -> list[int] | None:
+        """The way by the likeliest choices; None if it is longer than `most` letters, or leads nowhere."""
+        path: list[int] = []
+        literals = iter(self._literals)
+        before, times = b"", 0
+        while len(path) <= most and self._steps > 0:
+            if state.is_accepting():
+                return path
+            self._steps -= 1
+            move = self._forced(state)
+            if not move:
+                options, looks = self._options(state)
+                times = times + 1 if looks == before else 0
+                before = looks
+                if not options:
+                    return None
+                move = self._literal(state, literals) if self._may_be_anything() else []
+                move = move or [options[max(0, times - PATIENCE) % len(options)]]
+            if not state.consume_tokens(move):
+                return None
+            path += move
+        return None
+
+    def _improved(self, state: LLMatcher, path: list[int]) -> list[int]:
+        """The same way, or a shorter one that leaves it at some place, and that one's improvements in turn."""
+        place = 0
+        while place < len(path) and self._steps > 0:
+            move = self._forced(state)
+            if not move:
+                for option in islice(self._options(state)[0], MOST_OPTIONS):
+                    turned = state.deep_copy()
+                    if option == path[place] or not turned.consume_tokens([option]):
+                        continue
+                    rest = self._straight(turned, len(path) - place - 2)
+                    if rest is not None:
+                        path = [*path[:place], option, *rest]
+                move = path[place : place + 1]
+            state.consume_tokens(move)
+            place += len(move)
+        return path
+
+    def _forced(self, state: LLMatcher) -> list[int]:
+        """What must come next, up to a mark."""
+        return self._vocabulary.letters(state.compute_ff_bytes().partition(b"\xff")[0])
+
+    def _options(self, state: LLMatcher) -> tuple[list[int], bytes]:
+        """What may come next, the most promising first, and what the place looks like."""
+        state.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        raw, first = self._mask.view(np.uint8), self._vocabulary.first_byte
+        looks = raw[first // 8 : first // 8 + 32]
+        allowed = np.unpackbits(looks, bitorder="little").astype(bool)
+        order = _AMONG_MANY if allowed.sum() > 64 else _AMONG_FEW
+        letters = (first + order[allowed[order]]).tolist()
+        return [mark for mark in self._marks if raw[mark // 8] >> mark % 8 & 1] + letters, looks.tobytes()
+
+    def _may_be_anything(self) -> bool:
+        """Whether the options just looked at are those of free text, which only its grammar's own words can end."""
+        raw, first = self._mask.view(np.uint8), self._vocabulary.first_byte
+        return all(raw[(first + byte) // 8] >> (first + byte) % 8 & 1 for byte in b'\n"}')
+
+    def _literal(self, state: LLMatcher, literals: Iterator[list[int]]) -> list[int]:
+        """The next of the grammar's own texts that may stand here."""
+        return next((each for each in literals if state.validate_tokens(each) == len(each)), [])
+
+
+def _literals(grammar: str) -> list[str]:
+    """The texts that a grammar has word for word outside JSON."""
+    lines = (line for line in grammar.splitlines() if "%json" not in line)
+    found = dict.fromkeys(json.loads(literal) for line in lines for literal in _LITERAL.findall(line))
+    return sorted((text for text in found if len(text) > 1), key=len)[:MOST_LITERALS]

@@ -1,0 +1,313 @@
+"""One answer held to its form: which tokens may come next, which must, and whether anything may. It knows no batch.
+
+A guide is asked by the engine's thread and works in others: there it finds what may come next, and near the longest
+length of its answer whether a drawn token leaves a way out. Whoever asks too early is told so, and asks again: the same
+token is drawn again then, as a draw depends on nothing but the place.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from copy import copy
+from dataclasses import dataclass
+from threading import Lock
+from typing import TypeAlias
+
+import numpy as np
+
+from quire_engine.constraint import Constraint
+from quire_engine.errors import RequestError
+from quire_engine.guidance.form import Grammar, Mask, Place
+from quire_engine.guidance.thinking import ThinkingBudget
+
+Job: TypeAlias = Callable[[], None]
+
+PATIENCE = 0.002
+"""Seconds that a drawn token waits for a way out to be found before its row is computed again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What one answer is held to, and how."""
+
+    constraint: Constraint | None
+    thinking: ThinkingBudget | None
+    """At the answer's beginning."""
+    room: int
+    """Tokens that the answer may have."""
+    size: int
+    """Tokens of the vocabulary."""
+    one_by_one: bool = False
+    """Whether every token is to be drawn, also those that must come: each has a log-probability."""
+    forces: bool = True
+    """Whether what must come next is written without asking the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """How an answer goes on by a token, and what comes with it."""
+
+    tokens: list[int]
+    """None where it ends before the token."""
+    place: Place | None
+    thinking: ThinkingBudget | None
+    way_out: list[int] | None = None
+    """From there, where it was looked for."""
+
+
+class AnswerGuide:
+    """The form of one answer; `quire_engine.constraint.Guide` says what it offers to those who plan and draw."""
+
+    def __init__(
+        self, terms: Terms, grammar: Future[Grammar] | None, emitted: Sequence[int], put: Callable[[Job], None]
+    ) -> None:
+        """`emitted` tokens are there already; `put` hands over work, which is done elsewhere."""
+        self._terms = terms
+        self._put = put
+        self._thinking = copy(terms.thinking)
+        self._place: Place | None = None
+        self._closes = False
+        self._certain_to = 0
+        """Room down to which there is surely a way out, without another look."""
+        self._way_out: list[int] | None = None
+        """From the place where it was last looked for."""
+        self._due: deque[int] = deque()
+        """Tokens that must come, that the place is past already, and that are still to be drawn."""
+        self._looked: tuple[int, Move | None] | None = None
+        """A token, and what looking came to: how the answer goes on when it is drawn."""
+        self._has_ended = False
+        """Whether it ended where it might go on, as there was no room for that."""
+        self._mask: Mask | None = None
+        self.failure: RequestError | None = None
+        """Why nothing more can come."""
+        self._busy = Lock()
+        """Held while something is done elsewhere."""
+        self._busy.acquire()
+
+        def begin(_: object = None) -> None:
+            put(lambda: self._work(lambda: self._begin(grammar, emitted)))
+
+        if grammar is None:
+            begin()
+        else:
+            grammar.add_done_callback(begin)
+
+    # --- what the engine's thread asks --------------------------------------------------------------------------------
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it is known what may come next."""
+        return not self._busy.locked()
+
+    def wait(self, seconds: float) -> bool:
+        """The same, after waiting for it that long at most."""
+        if not self._busy.acquire(timeout=max(0.0, seconds)):
+            return False
+        self._busy.release()
+        return True
+
+    @property
+    def mask(self) -> Mask | None:
+        """What may come next; None if anything may. Only while it is ready."""
+        return self._mask
+
+    @property
+    def param(self) -> str | None:
+        """The request's field that asked for the form."""
+        return self._terms.constraint.param if self._terms.constraint else None
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing may follow the tokens that were taken."""
+        return self._has_ended or (not self._due and self._place is not None and self._place.is_over)
+
+    def take(self, token: int, room: int) -> Sequence[int]:
+        """The tokens by which the answer goes on, now that this one was drawn, of at most `room`.
+
+        None at all if it cannot be said yet, or if another one must come: then draw again.
+        """
+        if not self.is_ready or self.failure is not None:
+            return ()
+        if self._due:
+            assert token == self._due[0], "what must come was all that might be drawn"
+            self._due.popleft()
+            return self._taken([token])
+        move = self._move(token, room)
+        if move is None:
+            return ()
+        tokens = self._go(move, room)
+        if not tokens:
+            self._has_ended = True
+            return ()
+        if self._terms.one_by_one:
+            is_drawn = tokens[0] == token
+            self._due.extend(tokens[is_drawn:])
+            tokens = tokens[:is_drawn]
+        return self._taken(tokens)
+
+    def _taken(self, tokens: list[int]) -> list[int]:
+        """The same; what may come after them is found meanwhile."""
+        if self._due or self._place is None:
+            self._prepare()
+        elif not self._place.is_over:
+            self._start(self._prepare)
+        return tokens
+
+    def _move(self, token: int, room: int) -> Move | None:
+        """How the answer goes on by this token, or by another one that has to be there instead; None: not yet."""
+        if self._looked is None or self._looked[0] != token:
+            move = self._following(token, room)
+            if move is None or not self._closes or room - len(move.tokens) >= self._certain_to:
+                return move
+            self._start(lambda: self._look(token, move, room))
+            if not self.wait(PATIENCE):
+                return None
+        (_, found), self._looked = self._looked or (token, None), None  # nothing was found by who failed
+        return found
+
+    # --- what is done elsewhere ---------------------------------------------------------------------------------------
+
+    def _start(self, job: Job) -> None:
+        self._busy.acquire()
+        self._put(lambda: self._work(job))
+
+    def _work(self, job: Job) -> None:
+        """Do it; what goes wrong ends this answer alone."""
+        try:
+            job()
+        except RequestError as failure:
+            self.failure = failure
+        except Exception as error:  # whatever the library raises: the others' answers go on
+            self._fail(f"{type(error).__name__}: {error}")
+        finally:
+            self._busy.release()
+
+    def _fail(self, reason: str) -> None:
+        self.failure = RequestError(f"The answer could not be held to its form: {reason}", param=self.param)
+
+    def _begin(self, grammar: Future[Grammar] | None, emitted: Sequence[int]) -> None:
+        """Stand where the answer begins, or where it was when it was broken off."""
+        constraint = self._terms.constraint
+        if grammar is not None and constraint is not None:
+            self._place = Place(grammar.result())
+            self._closes = constraint.closes and grammar.result().shortest is not None
+            if not self._place.read(emitted):
+                raise ValueError("what was emitted before is not of it")
+        if self._thinking is not None:
+            self._thinking.hear(emitted)
+        if self._closes:
+            self._foresee_end(self._terms.room - len(emitted))
+        if self._thinking is not None and self._thinking.is_spent:
+            self._due.extend(self._ended_thinking(self._place, self._thinking))
+        self._prepare()
+
+    def _foresee_end(self, room: int) -> None:
+        """See whether there is a way out before the answer is begun."""
+        assert self._place is not None, "only a grammar is closed"
+        way_out = self._place.way_out(room)
+        if way_out is None:
+            self._closes = False
+        elif len(way_out) > room:
+            raise RequestError(
+                f"The answer may have {room} tokens, but in the form that {self.param} asks for it has at least "
+                f"{len(way_out)}: raise max_tokens, shorten the prompt, or ask for less.",
+                param="max_tokens",
+            )
+        else:
+            self._settle(way_out, room)
+
+    def _prepare(self) -> None:
+        """Find what may come next."""
+        if self._due:
+            self._mask = np.zeros(self._terms.size // 32 + 1, dtype=np.uint32)
+            self._mask[self._due[0] // 32] = 1 << self._due[0] % 32
+        elif self._place is None:
+            self._mask = None
+        else:
+            self._mask = self._place.mask()
+            if (problem := self._place.problem) is not None:
+                self._fail(problem)
+
+    def _look(self, token: int, move: Move, room: int) -> None:
+        """See whether a token leaves a way out; find what has to come instead, if it does not."""
+        self._looked = token, self._closable(token, move, room)
+
+    def _closable(self, token: int, move: Move, room: int) -> Move | None:
+        """A way to go on that leaves a way out: with what must come, without it, or by the way out from here."""
+        assert self._place is not None, "only a grammar is closed"
+        alone = self._following(token, room, alone=True) if len(move.tokens) > 1 else None
+        for each in filter(None, (move, alone)):
+            if (found := self._with_way_out(each, room)) is not None:
+                return found
+        way_out = self._place.way_out(room, known=[self._way_out or ()])
+        if way_out is None:  # there is no telling any more
+            self._closes = False
+            return move
+        if len(way_out) > room:
+            self._fail(f"its shortest end has {len(way_out)} tokens, and {room} are left: raise max_tokens.")
+            return None
+        if not way_out:  # the answer ends here, or not at all
+            return Move([], self._place, self._thinking, way_out)
+        instead = self._following(way_out[0], room, alone=True)
+        return None if instead is None else Move(instead.tokens, instead.place, instead.thinking, way_out[1:])
+
+    def _with_way_out(self, move: Move, room: int) -> Move | None:
+        """The same with its way out; None if there is none for the tokens that are left."""
+        left, before = room - len(move.tokens), self._way_out or []
+        known = [before[len(move.tokens) :]] if before[: len(move.tokens)] == move.tokens else [before]
+        way_out = move.place.way_out(left, known) if move.place and left >= 0 else None
+        if way_out is None or len(way_out) > left:
+            return None
+        return Move(move.tokens, move.place, move.thinking, way_out)
+
+    # --- how an answer goes on ----------------------------------------------------------------------------------------
+
+    def _following(self, token: int, room: int, *, alone: bool = False) -> Move | None:
+        """This token and, unless `alone`, what must come after it."""
+        place = None if self._place is None else self._place.copy()
+        thinking = copy(self._thinking)
+        if place is not None and not place.read([token]):
+            self._fail("a token was drawn that it does not allow.")
+            return None
+        if thinking is not None:
+            thinking.hear([token])
+        tokens = [token]
+        while not alone and len(tokens) < room and (more := self._forced(place, thinking)):
+            tokens += more
+        return Move(tokens, place, thinking)
+
+    def _forced(self, place: Place | None, thinking: ThinkingBudget | None) -> Sequence[int]:
+        """What must come next: the end of the reasoning if its time is up, or all that the grammar allows."""
+        if thinking is not None and thinking.is_spent:
+            return self._ended_thinking(place, thinking)
+        if place is None or not self._terms.forces or place.is_over:
+            return ()
+        tokens = place.forced()
+        if not place.read(tokens):
+            return ()
+        if thinking is not None:
+            thinking.hear(tokens)
+        return tokens
+
+    def _ended_thinking(self, place: Place | None, thinking: ThinkingBudget) -> Sequence[int]:
+        """The tokens that end the reasoning, taken in; none while the grammar does not allow them."""
+        ending = thinking.ending
+        if place is not None and not place.read(ending):
+            return ()
+        thinking.hear(ending)
+        return ending
+
+    def _go(self, move: Move, room: int) -> list[int]:
+        """Stand where a move leads."""
+        self._place, self._thinking = move.place, move.thinking
+        if move.way_out is not None:
+            self._settle(move.way_out, room - len(move.tokens))
+        return move.tokens
+
+    def _settle(self, way_out: list[int], room: int) -> None:
+        """Remember a way out, and how far one may go before it is looked for again: each token may make it longer."""
+        assert self._place is not None, "only a grammar is closed"
+        self._way_out = way_out
+        self._certain_to = room - (room - len(way_out)) // (1 + self._place.grammar.slope)
