@@ -18,6 +18,15 @@ TEMPLATES = {
     "mistral": "{{- '[TOOL_CALLS] [' + call.function | tojson + ']' }}",
     "mistral_args": "{{- '[TOOL_CALLS]' + name + '[ARGS]' + arguments }}",
     "llama3_json": 'Respond in the format {"name": function name, "parameters": ...}.',
+    "harmony": "{{- '<|start|>assistant<|channel|>commentary to=functions.' + name + ' json<|message|>' }}",
+    "deepseek_v3": "{{ '<｜tool▁calls▁begin｜>' + type + '<｜tool▁sep｜>' + name + '\\n```json' }}",
+    "deepseek_v31": "{{ '<｜tool▁calls▁begin｜>' + name + '<｜tool▁sep｜>' + arguments }}",
+    "kimi_k2": "<|tool_calls_section_begin|>{{ calls }}<|tool_calls_section_end|>",
+    "minimax": "{{ '<minimax:tool_call>' }}<invoke name=\"{{ name }}\">",
+    "glm4": "<tool_call>{{ name }}\n<arg_key>{{ key }}</arg_key>\n<arg_value>{{ value }}</arg_value>\n</tool_call>",
+    "glm47": "<tool_call>{{ name }}<arg_key>{{ key }}</arg_key><arg_value>{{ value }}</arg_value></tool_call>",
+    "pythonic": "Respond in the format [func_name1(params_name1=params_value1...), func_name2(params)]",
+    "llama4_pythonic": "<|header_start|>system<|header_end|>Use [func_name1(param1=value1), func_name2(...)]",
 }
 """What tells a format, as templates have it."""
 

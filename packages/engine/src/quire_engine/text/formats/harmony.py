@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from quire_engine.text.formats.events import Content, Reasoning
+from quire_engine.text.formats.events import Content, Event, Reasoning
 from quire_engine.text.formats.scanner import Pieces, Reading, Source, Waiting, told, until
 
 START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
@@ -64,13 +64,13 @@ def read_messages(
 
     The channel `analysis` is reasoning. What stands outside of messages is content. Messages of a kind are lines.
     """
-    seen: set[type] = set()
+    seen: set[object] = set()
     header = Header(ANALYSIS) if is_open else (yield from _first_header(source))
     while header is not None:
         if header.function is not None:
             ended = yield from read_call(header)
         else:
-            made = Reasoning if header.channel == "analysis" else Content
+            made: Callable[[str], Event] = Reasoning if header.channel == "analysis" else Content
             text = until(source, *ENDS)
             ended = yield from told(_on_a_new_line(text) if made in seen else text, made)
             seen.add(made)

@@ -4,19 +4,32 @@ from __future__ import annotations
 
 from quire_engine.errors import ConfigError
 from quire_engine.text.formats.base import ToolFormat
+from quire_engine.text.formats.tools.deepseek import DEEPSEEK_V3, DEEPSEEK_V31
+from quire_engine.text.formats.tools.glm4 import GLM4, GLM47
 from quire_engine.text.formats.tools.granite import GRANITE
 from quire_engine.text.formats.tools.harmony import HARMONY
 from quire_engine.text.formats.tools.hermes import HERMES
 from quire_engine.text.formats.tools.internlm import INTERNLM
 from quire_engine.text.formats.tools.json_calls import JSON_CALLS
+from quire_engine.text.formats.tools.kimi_k2 import KIMI_K2
 from quire_engine.text.formats.tools.llama3_json import LLAMA3_JSON
+from quire_engine.text.formats.tools.minimax import MINIMAX
 from quire_engine.text.formats.tools.mistral import MISTRAL, MISTRAL_ARGS
 from quire_engine.text.formats.tools.phi4_mini import PHI4_MINI, PHI4_MINI_TOKENS
+from quire_engine.text.formats.tools.pythonic import LLAMA4_PYTHONIC, PYTHONIC
 from quire_engine.text.formats.tools.qwen3_xml import QWEN3_XML, SEED_OSS
 
 TOOL_FORMATS: tuple[ToolFormat, ...] = (
     # The first that knows a template is taken: those with marks of their own stand before those that share them.
     HARMONY,
+    DEEPSEEK_V31,
+    DEEPSEEK_V3,
+    KIMI_K2,
+    MINIMAX,
+    GLM47,
+    GLM4,
+    LLAMA4_PYTHONIC,
+    PYTHONIC,
     SEED_OSS,
     QWEN3_XML,
     INTERNLM,
