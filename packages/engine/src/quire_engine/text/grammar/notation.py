@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from quire_engine.text.grammar.json_schema import COMPACT, JsonStyle, as_enforced
+from quire_engine.text.grammar.json_schema import COMPACT, Document, JsonStyle
 from quire_engine.text.grammar.patterns import as_terminal
 from quire_engine.text.tokenizer import Tokenizer
 
@@ -26,12 +26,13 @@ from quire_engine.text.tokenizer import Tokenizer
 class GrammarText:
     """A grammar in the making, for the vocabulary of one tokenizer. It implements `formats.base.Notation`."""
 
-    def __init__(self, tokenizer: Tokenizer, *, style: JsonStyle = COMPACT, pointer: str = "") -> None:
-        """JSON is written in this `style`; errors of schemas begin with this `pointer`."""
+    def __init__(self, tokenizer: Tokenizer, *, style: JsonStyle = COMPACT) -> None:
+        """JSON is written in this `style`."""
         self._tokens = tokenizer.marks
         self._cuts = re.compile("|".join(map(re.escape, sorted(self._tokens, key=len, reverse=True))) or r"(?!)")
         self._style = style
-        self._pointer = pointer
+        self.documents: list[Document] = []
+        """The schemas that were written, in their order."""
         self._names: dict[str, str] = {}  # by definition, so that equal ones are written once
 
     def text(self, literal: str) -> str:
@@ -47,13 +48,26 @@ class GrammarText:
             return '""'
         return f"({' '.join(parts)})" if len(parts) > 1 else parts[0]
 
-    def json(self, schema: Mapping[str, Any] | bool) -> str:
-        """JSON that satisfies a schema. GrammarError, with the JSON pointer, for what cannot be enforced."""
-        return self.rule(f"%json {json.dumps(as_enforced(schema, self._style, self._pointer), ensure_ascii=False)}")
+    def json(self, schema: Mapping[str, Any] | bool, *, pointer: str = "") -> str:
+        """JSON that satisfies a schema. GrammarError, with the JSON pointer, for what cannot be enforced.
+
+        Pointers begin with `pointer`: where the schema stands itself.
+        """
+        document = Document(schema, self._style, pointer)
+        self.documents.append(document)
+        return self.rule(f"%json {json.dumps(document.enforced, ensure_ascii=False)}")
 
     def regex(self, pattern: str) -> str:
         """Text that matches a regular expression, as a whole. GrammarError for what cannot be enforced."""
         return self._terminal(as_terminal(pattern))
+
+    def one_of(self, literals: Sequence[str]) -> str:
+        """One of these texts, letter by letter: marks in them are text."""
+        return self.rule(" | ".join(_quoted(literal)[0] if literal else '""' for literal in literals))
+
+    def grammar(self, lark: str) -> str:
+        """What a whole grammar says, with names of its own."""
+        return self.rule(f"%lark {{\n{lark}\n}}")
 
     def until(self, *marks: str) -> str:
         """Any text up to the first place where one of these marks stands, and the mark."""

@@ -1,0 +1,243 @@
+"""What an answer may be and how it is read: a request's words, a model's formats and a grammar come together here.
+
+The grammar and the parser of one answer are made of the same plan, so that nothing is constrained in one format and
+read in another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from quire_engine.constraint import Constraint, Thinking
+from quire_engine.errors import GrammarError, RequestError
+from quire_engine.sequence import Rendered
+from quire_engine.text.formats.base import Parser, ReasoningFormat, Tool, ToolFormat
+from quire_engine.text.formats.chain import Chain
+from quire_engine.text.grammar.compile import Grammars
+from quire_engine.text.grammar.forms import form, style_of
+from quire_engine.text.grammar.json_schema import COMPACT, Document
+from quire_engine.text.grammar.notation import GrammarText
+from quire_engine.text.tokenizer import Tokenizer
+from quire_protocol import (
+    ChatCompletionNamedToolChoiceParam,
+    ChatCompletionRequest,
+    ChatCompletionToolsParam,
+    CompletionRequest,
+    StructuredOutputsParams,
+)
+from quire_protocol.formats import constrain
+
+_T = TypeVar("_T")
+
+_NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
+_ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object"}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one answer may have in it."""
+
+    tools: ToolFormat | None = None
+    """How it calls; None where it may not."""
+    offered: tuple[Tool, ...] = ()
+    """What it may call."""
+    must_call: bool = False
+    several: bool = False
+    """Whether it may make more than one call."""
+    is_strict: bool = False
+    """Whether calls follow their schemas also where there need not be any."""
+    reasoning: ReasoningFormat | None = None
+    is_open: bool = False
+    """Whether the prompt has begun the reasoning."""
+    asked: StructuredOutputsParams | None = None
+    """The form of an answer that is no call; None where it is free."""
+    param: str = "tools"
+    """The request's field that constrains the answer."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no grammar is needed."""
+        return self.asked is None and not (self.tools and (self.must_call or self.is_strict))
+
+
+class Answers:
+    """The formats of one model, put to use for requests. Any thread may ask."""
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        tools: ToolFormat | None,
+        reasoning: ReasoningFormat | None,
+        *,
+        strictness: bool = True,
+        closing: bool = True,
+        thinking_budget: int | None = None,
+        grammars: Grammars | None = None,
+    ) -> None:
+        """`strictness`: calls that begin follow their schemas though nobody asked. `closing`: answers that come near
+        their longest length are led to an end. `thinking_budget`: tokens of reasoning, where a request says nothing.
+        """
+        self.tools = tools
+        """How the model writes calls; None where they are not read."""
+        self.reasoning = reasoning
+        """How the model writes its reasoning; None where it is not told apart."""
+        self._tokenizer = tokenizer
+        self._strictness = strictness
+        self._closing = closing
+        self._thinking_budget = thinking_budget
+        self._grammars = grammars or Grammars(tokenizer)
+
+    def rendered(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Rendered:
+        """What goes to the engine beside a request whose prompt is (or ends in) this text.
+
+        RequestError, GrammarError among them, for what cannot be done. It may take long: not for an event loop.
+        """
+        plan = self._plan(request, prompt, self._checked_tool)
+        return Rendered(
+            constraint=self._constraint(plan), thinking=self._thinking(request, plan), shown_ids=self._shown(plan)
+        )
+
+    def parser(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Parser | None:
+        """A parser for one answer to it; None where all text is content."""
+        plan = self._plan(request, prompt, lambda _place, tool, _must_follow: _tool(tool))
+        reasoning = None if plan.reasoning is None else plan.reasoning.parser(is_open=plan.is_open)
+        calls = None if plan.tools is None else plan.tools.parser(plan.offered)
+        return Chain(reasoning, calls) if reasoning and calls else reasoning or calls
+
+    def _plan(self, request: ChatCompletionRequest | CompletionRequest, prompt: str, taken: _Taken) -> Plan:
+        """What an answer to this request may have in it, with tools as this function takes them."""
+        asked = constrain(request.structured_outputs, request.response_format)
+        has_form = asked is not None and bool(asked.constraints)
+        is_format = request.response_format is not None and request.response_format.type != "text"
+        param = "response_format" if is_format else "structured_outputs"
+        plan = Plan(asked=asked, param=param) if has_form else Plan()
+        if not isinstance(request, ChatCompletionRequest):
+            return plan
+        if self.reasoning is not None:
+            plan = replace(plan, reasoning=self.reasoning, is_open=self.reasoning.is_open(prompt))
+        return self._with_tools(plan, request, taken)
+
+    def _with_tools(self, plan: Plan, request: ChatCompletionRequest, taken: _Taken) -> Plan:
+        choice = request.tool_choice
+        if not request.tools or choice in (None, "none"):
+            return plan
+        must_call = choice != "auto"
+        if self.tools is None:
+            if must_call:
+                problem = "calls of this model cannot be read: name their format with --tool-call-parser."
+                raise RequestError(f"tool_choice: {problem}", param="tool_choice")
+            return plan
+        named = choice.function.name if isinstance(choice, ChatCompletionNamedToolChoiceParam) else None
+        offered = [(at, tool) for at, tool in enumerate(request.tools) if named in (None, tool.function.name)]
+        return replace(
+            plan,
+            tools=self.tools,
+            offered=tuple(taken(at, tool, must_call or bool(tool.function.strict)) for at, tool in offered),
+            must_call=must_call,
+            several=named is None and request.parallel_tool_calls is not False,
+            is_strict=self._strictness or any(tool.function.strict for _, tool in offered),
+        )
+
+    def _checked_tool(self, place: int, tool: ChatCompletionToolsParam, must_follow: bool) -> Tool:
+        """A tool with its schema, if that can be enforced; else, where nobody asked for it, with that of any object."""
+        param = f"tools.{place}.function.parameters"
+        offered = _tool(tool)
+        try:
+            document = _located(param, lambda: Document(offered.parameters, COMPACT, ""))
+            if document.enforced.get("type", "object") != "object":
+                raise GrammarError("The schema of a function's arguments is that of an object.", param=param)
+            self._grammars.check_schema(document, param)
+        except GrammarError:
+            if must_follow:
+                raise
+            return Tool(offered.name, _ANY_ARGUMENTS)
+        return offered
+
+    def _constraint(self, plan: Plan) -> Constraint | None:
+        """The grammar of the whole answer; None where it is free."""
+        if plan.is_free:
+            return None
+        grammar = _located(plan.param, lambda: self._grammar(plan))
+        return Constraint(self._grammars.check(grammar, plan.param), plan.param, closes=self._closing)
+
+    def _grammar(self, plan: Plan) -> str:
+        notation = GrammarText(self._tokenizer, style=style_of(plan.asked) if plan.asked else COMPACT)
+        asked = form(plan.asked, notation) if plan.asked else None
+        for document in notation.documents:
+            self._grammars.check_schema(document, plan.param)
+        body = self._body(plan, notation, asked)
+        if plan.reasoning is not None:
+            body = f"({plan.reasoning.span(notation, is_open=plan.is_open)}) ({body})"
+        return notation.whole(body)
+
+    def _body(self, plan: Plan, notation: GrammarText, asked: str | None) -> str:
+        """The answer behind its reasoning. `asked` is what it has to be where it is no call."""
+        heading = notation.text(plan.reasoning.heading) if plan.reasoning else '""'
+        if plan.tools is None:
+            return f"{heading} ({asked})"
+        calls = notation.rule(plan.tools.calls(plan.offered, notation, several=plan.several))
+        if plan.must_call:
+            return calls
+        if asked is not None:
+            return f"{heading} ({asked}) | {calls}"
+        opening = plan.tools.opening()
+        if opening is None:
+            return f"{heading} {self._no_call(plan, notation)} | {calls}"
+        free = notation.any_text(but=[opening])
+        if plan.reasoning and plan.reasoning.heading:
+            return f"{heading} {free} | {calls}"
+        return f"{free} ({calls} {free}){'*' if plan.several else '?'}"
+
+    def _no_call(self, plan: Plan, notation: GrammarText) -> str:
+        """Text that does not begin as calls do, where these have no opening to tell them by."""
+        assert plan.tools is not None
+        alone = GrammarText(self._tokenizer)
+        calls = alone.whole(plan.tools.calls(plan.offered, alone, several=plan.several))
+        first = [f"\\x{{{byte:x}}}" for byte in self._grammars.first_bytes(calls) if 0x20 < byte < 0x80]
+        return notation.regex(rf"\s*([^\s{''.join(first)}](?s:.*))?")
+
+    def _thinking(self, request: ChatCompletionRequest | CompletionRequest, plan: Plan) -> Thinking | None:
+        """The limit of the answer's reasoning; None for none."""
+        asked = request.thinking_token_budget if isinstance(request, ChatCompletionRequest) else None
+        if plan.reasoning is None:
+            if asked is not None and asked >= 0:
+                problem = "this model's reasoning cannot be told apart: name its format with --reasoning-parser."
+                raise RequestError(f"thinking_token_budget: {problem}", param="thinking_token_budget")
+            return None
+        limit = self._thinking_budget if asked is None else asked
+        if limit is None or limit < 0:
+            return None
+        begin, end = (self._tokenizer.encode(mark, False) for mark in (plan.reasoning.begin, plan.reasoning.end))
+        return Thinking(limit, tuple(begin), tuple(end), is_open=plan.is_open)
+
+    def _shown(self, plan: Plan) -> frozenset[int]:
+        """The special tokens that the parsers of an answer have to see."""
+        marks = [mark for part in (plan.tools, plan.reasoning) if part is not None for mark in part.marks]
+        tokens = {token for name, token in self._tokenizer.marks.items() if any(name in mark for mark in marks)}
+        return frozenset(tokens & self._tokenizer.special_ids)
+
+
+_Taken = Callable[[int, ChatCompletionToolsParam, bool], Tool]
+"""How a tool is taken: by its place in the request, itself, and whether calls of it have to follow its schema."""
+
+
+def _located(param: str, make: Callable[[], _T]) -> _T:
+    """What this makes. An error of a schema or a grammar, which knows of no request, gets the field it is in."""
+    try:
+        return make()
+    except GrammarError as error:
+        if error.param is not None:
+            raise
+        raise GrammarError(str(error), param=param) from error
+
+
+def _tool(tool: ChatCompletionToolsParam) -> Tool:
+    """A tool as formats take it."""
+    parameters = tool.function.parameters
+    if parameters is None:
+        return Tool(tool.function.name, _NO_ARGUMENTS)
+    if not parameters.keys() & {"type", "$ref", "anyOf", "allOf", "oneOf"}:
+        parameters = {"type": "object", **parameters}
+    return Tool(tool.function.name, parameters)

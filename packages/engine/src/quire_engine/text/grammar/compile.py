@@ -1,0 +1,153 @@
+"""Grammars are tried out before a request goes on: the library reads them, and finds a first character for them.
+
+This takes milliseconds for most, a second for the largest: it belongs into a thread beside the event loop. It drops the
+interpreter's lock. The library bounds its own work (`llguidance.LLParserLimits`); here texts are bounded.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from functools import cached_property
+
+import llguidance
+from llguidance import LLMatcher, LLTokenizer
+
+from quire_engine.errors import GrammarError
+from quire_engine.text.grammar.json_schema import Document
+from quire_engine.text.tokenizer import Tokenizer
+
+MAX_SIZE = 4_000_000
+"""Characters of a grammar's text."""
+KEPT = 256
+"""Grammars that are remembered to be sound."""
+_PATIENCE = 1.0
+"""Seconds to look for the part of a schema that is at fault."""
+
+
+class Grammars:
+    """Grammars for the vocabulary of one tokenizer, and which of them were found to be sound. Any thread may ask."""
+
+    def __init__(self, tokenizer: Tokenizer, *, max_size: int = MAX_SIZE, kept: int = KEPT) -> None:
+        self._tokenizer = tokenizer
+        self._max_size = max_size
+        self._kept = kept
+        self._sound: OrderedDict[str, None] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def check(self, grammar: str, param: str) -> str:
+        """The same grammar. GrammarError, which names this field of the request, for one that cannot be used."""
+        if len(grammar) > self._max_size:
+            problem = f"The grammar has {len(grammar)} characters; {self._max_size} is the most. Make it smaller."
+            raise GrammarError(problem, param=param)
+        return self._remembered(grammar, lambda: self._try(grammar, param))
+
+    def check_schema(self, document: Document, param: str) -> None:
+        """GrammarError, with the JSON pointer, for a schema that the library cannot enforce."""
+        grammar = _of_schema(document.enforced)
+
+        def located() -> None:
+            try:
+                self._try(grammar, param)
+            except GrammarError as error:
+                raise GrammarError(self._located(document, str(error)), param=param) from error
+
+        self._remembered(grammar, located)
+
+    def first_bytes(self, grammar: str) -> bytes:
+        """The bytes that an answer may begin with; of tokens that are no text there are none."""
+        mask = self._matcher(grammar).compute_bitmask()
+        return bytes(byte for byte, token in enumerate(self._bytes.ids) if mask[token // 8] >> token % 8 & 1)
+
+    def _remembered(self, grammar: str, attempt: Callable[[], None]) -> str:
+        """The grammar, when it was tried out before or this attempt raises nothing."""
+        with self._lock:
+            if grammar in self._sound:
+                self._sound.move_to_end(grammar)
+                return grammar
+        attempt()
+        with self._lock:
+            self._sound[grammar] = None
+            while len(self._sound) > self._kept:
+                self._sound.popitem(last=False)
+        return grammar
+
+    def _try(self, grammar: str, param: str) -> None:
+        try:
+            grammar.encode()
+        except UnicodeEncodeError as error:
+            code = f"U+{ord(grammar[error.start]):04X}"
+            problem = f"The grammar has half of a surrogate pair ({code}), which is no character: send valid Unicode."
+            raise GrammarError(problem, param=param) from error
+        matcher = self._matcher(grammar)
+        mask = b"" if matcher.is_error() else matcher.compute_bitmask()
+        if matcher.is_error():
+            raise GrammarError(f"The grammar cannot be used: {_told(matcher.get_error())}.", param=param)
+        if not any(mask) and not matcher.is_accepting():
+            raise GrammarError("The grammar has no answers: it contradicts itself.", param=param)
+
+    def _located(self, document: Document, problem: str) -> str:
+        """The problem of a schema with the JSON pointer of the innermost part that has one on its own."""
+        shared: dict[str, object] = {
+            name: document.enforced[name] for name in ("$defs", "definitions") if name in document.enforced
+        }
+        end = time.monotonic() + _PATIENCE
+        for place, part in document.places.items():
+            if time.monotonic() > end:
+                break
+            if place and isinstance(part, dict):
+                matcher = self._matcher(_of_schema({**shared, **part, "x-guidance": document.style.options}))
+                if matcher.is_error():
+                    return f"The schema at {document.pointer + place}: {_told(matcher.get_error())}."
+        return problem.replace("The grammar", f"The schema at {document.pointer or '/'}", 1)
+
+    def _matcher(self, grammar: str) -> LLMatcher:
+        return LLMatcher(self._bytes.library, LLMatcher.grammar_from_lark(grammar), log_level=0)
+
+    @cached_property
+    def _bytes(self) -> _Bytes:
+        return _Bytes(self._tokenizer)
+
+
+class _Bytes:
+    """A vocabulary of the same marks under the same ids, and for the rest of single bytes: quick to look through."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        marks = tokenizer.marks
+        size = max(tokenizer.vocab_size, 256 + len(marks) + 1) + 256 + 1
+        taken = set(marks.values())
+        free = (token for token in range(size) if token not in taken)
+        self.ids = [next(free) for _ in range(256)]
+        """The token of each byte."""
+        self.tokens = [b""] * size
+        for byte, token in enumerate(self.ids):
+            self.tokens[token] = bytes((byte,))
+        for mark, token in marks.items():
+            self.tokens[token] = mark.encode(errors="replace")
+        self.eos_token_id = size - 1
+        self.tokens[-1] = b"<end of answer>"
+        self.bos_token_id = None
+        self.special_token_ids = [*taken, size - 1]
+        self.library = LLTokenizer(llguidance.TokenizerWrapper(self))
+
+    def __call__(self, text: bytes | str) -> list[int]:
+        """The tokens of a text."""
+        return [self.ids[byte] for byte in (text if isinstance(text, bytes) else text.encode())]
+
+
+def _of_schema(schema: dict[str, object]) -> str:
+    return f"%llguidance {{}}\nstart: %json {json.dumps(schema, ensure_ascii=False)}\n"
+
+
+def _told(error: str) -> str:
+    """The library's error in one line, without what only its authors need."""
+    line = error.strip().splitlines()[0] if error.strip() else "the library does not say why"
+    _, _, told = line.rpartition("failed to compile JSON schema: ")
+    if "coerce_one_of" in told:
+        return "oneOf cannot be enforced unless its cases plainly exclude one another: use anyOf"
+    if "Unable to determine if regex is empty" in told:
+        return "its regular expressions cannot be held together: write one pattern for them"
+    return told[:300].rstrip(".:")

@@ -1,0 +1,222 @@
+"""What an answer may be: the grammar of a whole answer and its parser, for requests and formats of all kinds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from tests.support.grammars import takes, vocabulary
+
+from quire_engine.errors import GrammarError, RequestError
+from quire_engine.text.answers import Answers
+from quire_engine.text.formats.base import ReasoningFormat, ToolFormat
+from quire_engine.text.formats.events import CallArguments, CallBegan, CallEnded, Content, Reasoning, joined
+from quire_engine.text.formats.reasoning import REASONING_FORMATS, reasoning_format
+from quire_engine.text.formats.tools import TOOL_FORMATS, tool_format
+from quire_protocol import ChatCompletionRequest, CompletionRequest
+
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}, "days": {"type": "integer", "minimum": 1, "maximum": 7}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+PERSON = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+AS_PERSON = {"type": "json_schema", "json_schema": {"name": "person", "schema": PERSON}}
+
+
+def tool(name: str, parameters: dict[str, Any] | None = WEATHER, **fields: Any) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "parameters": parameters, **fields}}
+
+
+def chat(**fields: Any) -> ChatCompletionRequest:
+    return ChatCompletionRequest.model_validate({"messages": [{"role": "user", "content": "Hi"}], **fields})
+
+
+def answers(tools: str | None = "hermes", reasoning: str | None = None, **options: Any) -> Answers:
+    calls: ToolFormat | None = tool_format(tools) if tools else None
+    thinks: ReasoningFormat | None = reasoning_format(reasoning) if reasoning else None
+    return Answers(vocabulary().tokenizer, calls, thinks, **options)
+
+
+def grammar(request: ChatCompletionRequest | CompletionRequest, made: Answers, prompt: str = "") -> str:
+    constraint = made.rendered(request, prompt).constraint
+    assert constraint is not None
+    return constraint.grammar
+
+
+def call(name: str, arguments: object) -> str:
+    return f'<tool_call>\n{{"name": "{name}", "arguments": {json.dumps(arguments)}}}\n</tool_call>'
+
+
+def test_an_answer_that_may_be_anything_has_no_grammar():
+    assert answers().rendered(chat()).constraint is None
+    assert answers().rendered(chat(response_format={"type": "text"})).constraint is None
+    assert answers(strictness=False).rendered(chat(tools=[tool("weather")])).constraint is None
+    assert answers().rendered(chat(tools=[tool("weather")], tool_choice="none")).constraint is None
+
+
+def test_a_schema_holds_for_the_whole_answer():
+    made = grammar(chat(response_format=AS_PERSON), answers())
+    assert takes(made, '{"name": "Ada"}')
+    assert not takes(made, 'Here you are: {"name": "Ada"}')
+    assert not takes(made, "{}")
+
+
+def test_completions_have_forms_too():
+    request = CompletionRequest(prompt="x", structured_outputs={"choice": ["yes", "no"]})
+    constraint = answers().rendered(request).constraint
+    assert constraint is not None
+    assert constraint.param == "structured_outputs"
+    assert takes(constraint.grammar, "no")
+    assert not takes(constraint.grammar, "maybe")
+
+
+def test_the_form_begins_behind_the_reasoning():
+    made = grammar(chat(response_format=AS_PERSON), answers(reasoning="think_tags"))
+    assert takes(made, '<think>\nHm, {"x"}.\n</think>\n\n{"name": "Ada"}')
+    assert takes(made, '{"name": "Ada"}')
+    assert not takes(made, '<think>\nHm.\n</think>\n\n{"x": "Ada"}')
+
+
+def test_reasoning_that_the_prompt_began_has_to_end():
+    made = grammar(chat(response_format=AS_PERSON), answers(reasoning="think_tags"), "…<think>\n")
+    assert takes(made, 'Hm.</think>{"name": "Ada"}')
+    assert not takes(made, '{"name": "Ada"}')
+
+
+def test_a_required_call_is_all_of_the_answer():
+    made = grammar(chat(tools=[tool("weather"), tool("tide")], tool_choice="required"), answers())
+    assert takes(made, call("tide", {"city": "Kiel", "days": 3}))
+    assert takes(made, call("tide", {"city": "Kiel"}) + "\n" + call("weather", {"city": "Kiel"}))
+    assert not takes(made, call("tide", {"city": "Kiel", "days": 9}))
+    assert not takes(made, call("other", {"city": "Kiel"}))
+    assert not takes(made, "Hello")
+
+
+def test_a_named_call_is_that_one_and_no_second():
+    choice = {"type": "function", "function": {"name": "tide"}}
+    made = grammar(chat(tools=[tool("weather"), tool("tide")], tool_choice=choice), answers())
+    assert takes(made, call("tide", {"city": "Kiel"}))
+    assert not takes(made, call("weather", {"city": "Kiel"}))
+    assert not takes(made, call("tide", {"city": "Kiel"}) + "\n" + call("tide", {"city": "Kiel"}))
+
+
+def test_without_parallel_calls_there_is_one():
+    request = chat(tools=[tool("tide")], tool_choice="required", parallel_tool_calls=False)
+    assert not takes(
+        grammar(request, answers()), call("tide", {"city": "Kiel"}) + "\n" + call("tide", {"city": "Kiel"})
+    )
+
+
+def test_a_call_that_begins_follows_its_schema():
+    made = grammar(chat(tools=[tool("tide")]), answers())
+    good = call("tide", {"city": "Kiel"})
+    assert takes(made, "Hello <b>there</b>")
+    assert takes(made, f"I shall look. {good}")
+    assert takes(made, f"{good}\n{good}")
+    assert not takes(made, f"I shall look. {call('tide', {'town': 'Kiel'})}")
+    assert not takes(made, "I shall look. <tool_call>")
+
+
+def test_a_tool_without_parameters_takes_none():
+    made = grammar(chat(tools=[tool("now", None)], tool_choice="required"), answers())
+    assert takes(made, call("now", {}))
+    assert not takes(made, call("now", {"zone": "CET"}))
+
+
+def test_a_form_and_tools_make_an_answer_of_either():
+    made = grammar(chat(tools=[tool("tide")], response_format=AS_PERSON), answers())
+    assert takes(made, '{"name": "Ada"}')
+    assert takes(made, call("tide", {"city": "Kiel"}))
+    assert not takes(made, "Hello")
+
+
+def test_calls_without_an_opening_are_told_from_text_by_how_they_begin():
+    made = grammar(chat(tools=[tool("tide")]), answers("llama3_json"))
+    assert takes(made, "Hello, { }")
+    assert takes(made, '{"name": "tide", "parameters": {"city": "Kiel"}}')
+    assert not takes(made, '{"name": "tide", "parameters": {"town": "Kiel"}}')
+    assert not takes(made, '\n {"a": 1}')
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+@pytest.mark.parametrize("reasoning", [None, *REASONING_FORMATS], ids=lambda each: getattr(each, "name", "none"))
+@pytest.mark.parametrize("calls", TOOL_FORMATS, ids=lambda each: each.name)
+def test_every_format_makes_a_grammar_with_every_other(calls, reasoning, choice):
+    made = Answers(vocabulary().tokenizer, calls, reasoning)
+    assert made.rendered(chat(tools=[tool("tide"), tool("now", None)], tool_choice=choice)).constraint is not None
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused_where_calls_have_to_follow_it():
+    odd = {"type": "object", "properties": {"a": {"type": "array", "uniqueItems": True}}}
+    for fields in ({"tool_choice": "required"}, {"tools": [tool("odd", odd, strict=True)]}):
+        with pytest.raises(GrammarError, match="/properties/a/uniqueItems") as refused:
+            answers().rendered(chat(**{"tools": [tool("odd", odd)], **fields}))
+        assert refused.value.param == "tools.0.function.parameters"
+
+
+@pytest.mark.parametrize(
+    "odd", [{"not": {"type": "string"}}, {"oneOf": [{"type": "integer"}, {"type": "number"}]}], ids=["early", "late"]
+)
+def test_a_schema_that_cannot_be_enforced_leaves_a_free_call_with_any_arguments(odd):
+    made = grammar(chat(tools=[tool("odd", {"type": "object", "properties": {"a": odd}})]), answers())
+    assert takes(made, call("odd", {"a": 1}))
+    assert not takes(made, call("odd", "text"))
+
+
+def test_arguments_are_an_object():
+    with pytest.raises(GrammarError, match="of an object") as refused:
+        answers().rendered(chat(tools=[tool("odd", {"type": "string"})], tool_choice="required"))
+    assert refused.value.param == "tools.0.function.parameters"
+
+
+def test_calls_that_nobody_could_read_are_refused():
+    with pytest.raises(RequestError, match="--tool-call-parser"):
+        answers(None).rendered(chat(tools=[tool("tide")], tool_choice="required"))
+    assert answers(None).rendered(chat(tools=[tool("tide")])).constraint is None
+
+
+def test_a_thinking_budget_of_the_request_goes_before_the_servers():
+    made = answers(reasoning="think_tags", thinking_budget=100)
+    end = tuple(vocabulary().tokens("</think>"))
+    thinking = made.rendered(chat(), "<think>\n").thinking
+    assert thinking is not None
+    assert (thinking.limit, thinking.end, thinking.is_open) == (100, end, True)
+    assert made.rendered(chat(thinking_token_budget=5)).thinking.limit == 5
+    assert made.rendered(chat(thinking_token_budget=-1)).thinking is None
+    assert answers(reasoning="think_tags").rendered(chat()).thinking is None
+
+
+def test_a_thinking_budget_needs_a_format_of_reasoning():
+    with pytest.raises(RequestError, match="--reasoning-parser"):
+        answers().rendered(chat(thinking_token_budget=5))
+
+
+def test_special_tokens_that_are_marks_are_shown_to_the_parser():
+    mark = vocabulary().tokens("[TOOL_CALLS]")
+    assert answers("mistral").rendered(chat(tools=[tool("tide")])).shown_ids == frozenset(mark)
+    assert answers("mistral").rendered(chat()).shown_ids == frozenset()
+
+
+def test_closing_can_be_switched_off():
+    request = chat(response_format=AS_PERSON)
+    assert answers().rendered(request).constraint.closes
+    assert not answers(closing=False).rendered(request).constraint.closes
+
+
+def test_the_parser_reads_reasoning_and_then_calls():
+    request = chat(tools=[tool("tide")])
+    parser = answers(reasoning="think_tags").parser(request, "")
+    text = f"<think>Hm.</think>Right. {call('tide', {'city': 'Kiel'})}"
+    events = joined([*parser.push(text), *parser.finish()])
+    assert Reasoning("Hm.") in events
+    assert Content("Right. ") in events or Content("Right.") in events
+    assert events[-3:] == [CallBegan(0, "tide"), CallArguments(0, '{"city": "Kiel"}'), CallEnded(0)]
+
+
+def test_where_there_is_nothing_to_tell_apart_there_is_no_parser():
+    assert answers().parser(chat()) is None
+    assert answers().parser(chat(tools=[tool("tide")], tool_choice="none")) is None
+    assert answers(reasoning="think_tags").parser(CompletionRequest(prompt="x")) is None
