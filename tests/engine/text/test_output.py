@@ -183,3 +183,11 @@ def test_special_tokens_that_somebody_reads_stay_in_the_text():
     read = RenderedRequest.of(request, Rendered(shown_ids=frozenset({END})))
     [output] = deliveries(OutputProcessor(read, TOKENIZER), tokens)
     assert output.text == f"a{TOKENIZER.token_text(END)}b"
+
+
+def test_the_last_token_of_an_answer_that_no_token_ended_is_text():
+    for is_complete, text in ((True, "ab"), (False, "a")):
+        emission = Emission(1, 0, (*ids("a"), *ids("b")), finish_reason="stop", is_complete=is_complete)
+        output = processor().process(emission)
+        assert output is not None
+        assert (output.text, output.finish_reason) == (text, "stop")

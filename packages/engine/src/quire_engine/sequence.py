@@ -102,6 +102,8 @@ class Emission(msgspec.Struct, frozen=True, array_like=True):
     """The field of the request that is to blame for it, if one is."""
     bypassed_tokens: int = 0
     """Prompt tokens that the prefix cache had, and that were computed all the same because the prompt was scored."""
+    is_complete: bool = False
+    """Whether it has stopped because its form lets nothing follow: no token ended it, so the last one is text too."""
 
 
 @dataclass(eq=False, slots=True)

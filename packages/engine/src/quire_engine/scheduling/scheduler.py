@@ -401,8 +401,9 @@ class Scheduler:
         while ended is None and count < len(tokens):
             sequence.tokens.append(tokens[count])
             ended, count = ending(sequence, self.eos_token_ids, self.max_length), count + 1
-        if ended is None or (ended.reason == "length" and count == len(tokens)):
-            ended = Ending("stop") if is_over(sequence) else ended
+        ends_early = ended is not None and (ended.reason != "length" or count < len(tokens))
+        is_complete = is_over(sequence) and not ends_early
+        ended = Ending("stop") if is_complete else ended
         self.counters.generation_tokens += count
         if ended is not None:
             self._end(sequence, ended.reason)
@@ -416,6 +417,7 @@ class Scheduler:
             stop_reason=ended.stop_token if ended else None,
             cached_tokens=sequence.cached_tokens,
             bypassed_tokens=sequence.bypassed_tokens,
+            is_complete=is_complete,
         )
 
     # --- beams --------------------------------------------------------------------------------------------------------

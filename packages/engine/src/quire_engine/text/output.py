@@ -94,7 +94,7 @@ class OutputProcessor:
             self._prompt_logprobs.extend(emission.prompt_logprobs)
         if not emission.token_ids and emission.finish_reason is None:
             return None
-        text, shares, stop = choice.take(emission.token_ids, emission.finish_reason)
+        text, shares, stop = choice.take(emission)
         taken = len(shares)
         return Output(
             index=emission.index,
@@ -131,13 +131,15 @@ class _Choice:
         self._length = 0
         self.is_finished = False
 
-    def take(self, token_ids: Sequence[int], reason: FinishReason | None) -> tuple[str, tuple[int, ...], str | None]:
+    def take(self, emission: Emission) -> tuple[str, tuple[int, ...], str | None]:
         """The text to deliver, what each token that belongs to the answer released of it, and the stop string that
         ended it."""
+        token_ids, reason = emission.token_ids, emission.finish_reason
         self.is_finished = reason is not None
         if self._detokenizer is None:
             return "", (0,) * len(token_ids), None
-        hidden = 1 if token_ids and reason == "stop" and not self._shows_stop_token else 0
+        is_ended_by_token = bool(token_ids) and reason == "stop" and not emission.is_complete
+        hidden = 1 if is_ended_by_token and not self._shows_stop_token else 0
         text = ""
         shares: list[int] = []
         for token_id in token_ids[: len(token_ids) - hidden]:
