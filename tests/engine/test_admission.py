@@ -7,7 +7,9 @@ from tests.support.requests import beam_request, generate_request
 from tests.support.scripted import VOCABULARY, scripted_decisions
 
 from quire_engine.admission import MAX_CHOICES, MOST_ANSWERS, check_answers, check_request
+from quire_engine.constraint import Constraint, Thinking
 from quire_engine.errors import PromptTooLong, RequestError
+from quire_engine.sequence import Rendered, RenderedRequest
 from quire_protocol import GenerateRequest
 from quire_protocol.sampling import StructuredOutputsParams
 
@@ -131,7 +133,6 @@ def test_there_is_a_limit_to_the_answers_of_one_body() -> None:
     [
         ("features", generate_request([1], features="pixels")),
         ("kv_transfer_params", generate_request([1], kv_transfer_params={"a": 1})),
-        ("structured_outputs", generate_request([1], structured_outputs=StructuredOutputsParams(regex="a"))),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -139,6 +140,29 @@ def test_what_is_not_built_is_refused_by_name(field: str, request_: GenerateRequ
     error = refusal(request_)
     assert error.param == field
     assert f"{field} cannot be honoured" in str(error)
+
+
+FORM = Rendered(constraint=Constraint("start: /a/", "response_format"))
+BUDGET = Rendered(thinking=Thinking(limit=5, begin=(1,), end=(2,)))
+
+
+def test_a_form_without_its_grammar_is_refused() -> None:
+    request = generate_request([1], structured_outputs=StructuredOutputsParams(regex="a"))
+    error = refusal(request)
+    assert error.param == "structured_outputs"
+    assert "came without its grammar" in str(error)
+    check_request(RenderedRequest.of(request, FORM), scripted_decisions())
+
+
+@pytest.mark.parametrize(("added", "param"), [(FORM, "response_format"), (BUDGET, "thinking_token_budget")])
+def test_a_form_goes_neither_with_beams_nor_without_a_tokenizer(added: Rendered, param: str) -> None:
+    check_request(RenderedRequest.of(generate_request([1]), added), scripted_decisions())
+    error = refusal(RenderedRequest.of(generate_request([1]), added), has_tokenizer=False)
+    assert error.param == param
+    assert "needs a tokenizer" in str(error)
+    error = refusal(RenderedRequest.of(beam_request([1], n=2, max_tokens=3), added))
+    assert error.param == param
+    assert "beam search" in str(error)
 
 
 def test_logits_processors_must_be_among_those_that_the_server_allows() -> None:

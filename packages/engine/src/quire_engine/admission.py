@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 
 from quire_engine.config import Decisions
 from quire_engine.errors import PromptTooLong, RequestError
+from quire_engine.sequence import rendered
 from quire_protocol import BeamSearchParams, GenerateRequest, SamplingParams
 from quire_protocol.logits_processors import name_of
 
@@ -44,6 +45,7 @@ def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokeniz
     Without a tokenizer on the text side there is no text, in which a stop string could be found.
     """
     _check_built(request)
+    _check_form(request, has_tokenizer=has_tokenizer)
     _check_stop(request.sampling_params.stop, has_tokenizer)
     _check_processors(request.sampling_params, decisions)
     _check_prompt(request, decisions)
@@ -75,7 +77,6 @@ def _check_built(request: GenerateRequest) -> None:
     absent = (
         ("features", request.features, "images, audio and video are not served yet"),
         ("kv_transfer_params", request.kv_transfer_params, "no KV connector is configured"),
-        ("structured_outputs", params.structured_outputs, "constrained answers are not served yet"),
     )
     for name, value, reason in absent:
         if value:
@@ -89,6 +90,21 @@ def _check_built(request: GenerateRequest) -> None:
         raise RequestError(
             "bad_words came without its token ids: it needs a tokenizer on the server.", param="bad_words"
         )
+
+
+def _check_form(request: GenerateRequest, *, has_tokenizer: bool) -> None:
+    """What an answer's form needs, and what does not go with it."""
+    added = rendered(request)
+    if request.sampling_params.structured_outputs is not None and added.constraint is None:
+        problem = "structured_outputs came without its grammar, which the text side writes for a tokenizer"
+        raise RequestError(f"{problem}: leave it out, or ask a server that has one.", param="structured_outputs")
+    asked = "thinking_token_budget" if added.constraint is None else added.constraint.param
+    if added.constraint is None and added.thinking is None:
+        return
+    if not has_tokenizer:
+        raise RequestError(f"{asked} needs a tokenizer, and this server has none: leave it out.", param=asked)
+    if request.beam_search is not None:
+        raise RequestError(f"{asked} does not go with beam search: {_ITS_OWN}. Leave one of them out.", param=asked)
 
 
 def _check_stop(strings: Collection[str], has_tokenizer: bool) -> None:

@@ -142,9 +142,9 @@ class AnswerGuide:
             self._has_ended = True
             return ()
         if self._terms.one_by_one:
-            is_drawn = tokens[0] == token
-            self._due.extend(tokens[is_drawn:])
-            tokens = tokens[:is_drawn]
+            drawn = 1 if tokens[0] == token else 0
+            self._due.extend(tokens[drawn:])
+            tokens = tokens[:drawn]
         return self._taken(tokens)
 
     def _taken(self, tokens: list[int]) -> list[int]:
