@@ -237,6 +237,19 @@ def test_the_grammar_has_several_calls_where_they_are_asked_for(notation):
     assert not takes(notation.whole(PYTHONIC.calls(TOOLS, notation, several=False)), "[now(), now()]")
 
 
+def test_a_schema_that_says_nothing_of_arguments_leaves_them_free(notation):
+    grammar = notation.whole(PYTHONIC.calls([Tool("f", {"type": "object"})], notation, several=False))
+    for answer in ("[f()]", "[f(a=1)]", '[f(a_1={"b": [null]}, c="d")]'):
+        assert takes(grammar, answer)
+    assert not takes(grammar, "[f(1)]")
+    closed = Tool("f", {"type": "object", "additionalProperties": False})
+    assert not takes(notation.whole(PYTHONIC.calls([closed], notation, several=False)), "[f(a=1)]")
+    numbers = Tool("f", {"type": "object", "additionalProperties": {"type": "integer"}})
+    grammar = notation.whole(PYTHONIC.calls([numbers], notation, several=False))
+    assert takes(grammar, "[f(a=1, b=2)]")
+    assert not takes(grammar, '[f(a="1")]')
+
+
 @pytest.mark.parametrize(
     ("parameters", "pointer"),
     [

@@ -19,6 +19,7 @@ TURN = re.compile(
 """Texts with which a turn of a conversation begins or ends, in the templates of models that reason between marks."""
 
 T = TypeVar("T")
+_NEWLINES = re.compile(r"\n*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,13 +84,13 @@ class MarkedReasoning:
 
     def _read(self, source: Source, *, is_open: bool) -> Reading[None]:
         """An answer. What the prompt has begun may be begun once more; what nobody has begun may be ended."""
-        newlines = yield from _newlines(source)
+        newlines = yield from source.run(_NEWLINES)
         if (yield from _any_of(source, self._begins)) or is_open:
             yield from source.takes(self.label)
             yield from told(_trimmed(until(source, *self._ends)), Reasoning)
-            yield from _newlines(source)
+            yield from source.run(_NEWLINES)
         elif (yield from _any_of(source, self._ends)):
-            yield from _newlines(source)
+            yield from source.run(_NEWLINES)
         else:
             yield Content(newlines)
         yield from content_to_the_end(source)
@@ -107,14 +108,6 @@ def _any_of(source: Source, literals: tuple[str, ...]) -> Waiting[bool]:
         if (yield from source.takes(literal)):
             return True
     return False
-
-
-def _newlines(source: Source) -> Waiting[str]:
-    """Take newlines, up to what is none."""
-    newlines = ""
-    while (yield from source.peek()) == "\n":
-        newlines += source.take(1)
-    return newlines
 
 
 def _trimmed(pieces: Pieces[T]) -> Pieces[T]:

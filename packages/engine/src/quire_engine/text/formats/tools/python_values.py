@@ -49,15 +49,9 @@ def python_value(source: Source, depth: int = 0) -> Pieces[None]:
 
 def word(source: Source, wanted: str = "a value") -> Waiting[str]:
     """The letters, digits, dots and signs that stand here: a number, a word or a name. Malformed if there are none."""
-    text = ""
-    while (yield from source.peek()):
-        found = source.match(_WORD_PART)
-        assert found is not None
-        if not found[0]:
-            break
-        text += source.take(len(found[0]))
-        if len(text) > MAX_NUMBER:
-            raise Malformed(f"A number or a name has more than {MAX_NUMBER} characters.")
+    text = yield from source.run(_WORD_PART)
+    if len(text) > MAX_NUMBER:
+        raise Malformed(f"A number or a name has more than {MAX_NUMBER} characters.")
     if not text:
         raise source.malformed(wanted)
     return text

@@ -128,34 +128,48 @@ def _arguments(source: Source) -> Pieces[None]:
 
 
 def _call_grammar(tool: Tool, notation: Notation) -> str:
-    """A call of this tool, with arguments in the order of its schema; those that are not required may be left out."""
-    where = f"the parameters of {tool.name}"
-    _refuse(tool.parameters.keys() - _KEYWORDS, "", where)
+    """A call of this tool. Where its schema names no argument, it has any that `additionalProperties` lets in."""
+    _refuse(tool.parameters.keys() - _KEYWORDS, "", f"the parameters of {tool.name}")
+    others = tool.parameters.get("additionalProperties", True)
+    if tool.parameters.get("properties") or tool.parameters.get("required"):
+        arguments = _arguments_grammar(tool, notation)
+    elif others is False:
+        arguments = ""
+    else:
+        value = _value_grammar(others, tool, notation, "/additionalProperties")
+        one = notation.rule(f"{notation.regex('[A-Za-z_][A-Za-z0-9_]*=')} {value}")
+        arguments = f"({repeated(one, notation.text(', '), several=True)})?"
+    return f"({notation.text(f'{tool.name}(')} {arguments} {notation.text(')')})"
+
+
+def _arguments_grammar(tool: Tool, notation: Notation) -> str:
+    """The arguments of a tool, in its schema's order; those that are not required may be left out."""
     properties: Mapping[str, Any] = tool.parameters.get("properties") or {}
     required: Sequence[str] = tool.parameters.get("required") or ()
     first: list[str] = []  # the ways to go on where no argument stands before
     further, comma = "", notation.text(", ")
     for name in reversed([*properties, *(name for name in required if name not in properties)]):
         if not _NAME.fullmatch(name):
-            raise GrammarError(f"{name!r}, in {where}, cannot be written as the name of an argument.", param="tools")
-        value = _value_grammar(properties.get(name, True), tool.parameters, notation, f"/properties/{name}", where)
+            problem = "cannot be written as the name of an argument."
+            raise GrammarError(f"{name!r}, in the parameters of {tool.name}, {problem}", param="tools")
+        value = _value_grammar(properties.get(name, True), tool, notation, f"/properties/{name}")
         argument = notation.rule(f"{notation.text(f'{name}=')} {value}")
         begun = f"({argument} {further})"
         first = [begun] if name in required else [begun, *first]
         further = notation.rule(f"({comma} {argument}){'' if name in required else '?'} {further}")
-    arguments = f"{choice(first)}{'' if required else '?'}" if first else ""
-    return f"({notation.text(f'{tool.name}(')} {arguments} {notation.text(')')})"
+    return f"{choice(first)}{'' if required else '?'}" if first else ""
 
 
-def _value_grammar(schema: Any, root: Mapping[str, Any], notation: Notation, pointer: str, where: str) -> str:
+def _value_grammar(schema: Any, tool: Tool, notation: Notation, pointer: str) -> str:
     """A value of this schema. References lead into definitions alone, since the rest of the root is not with it."""
     if not isinstance(schema, Mapping):
         return notation.json(schema)
     if schema.keys() - _ANNOTATIONS == {"type"} and schema["type"] == "boolean":
         return choice([notation.text("True"), notation.text("False")])
     if any(not reference.startswith(("#/$defs/", "#/definitions/")) for reference in _references(schema)):
-        _refuse({"$ref"}, pointer, where)
-    return notation.json({**schema, **{key: root[key] for key in ("$defs", "definitions") if key in root}})
+        _refuse({"$ref"}, pointer, f"the parameters of {tool.name}")
+    definitions = {key: tool.parameters[key] for key in ("$defs", "definitions") if key in tool.parameters}
+    return notation.json({**schema, **definitions})
 
 
 def _references(schema: Any) -> Iterator[str]:
