@@ -70,6 +70,8 @@ EXAMPLES = [
     meant("Python's true", "metric", "True", "true"),
     meant("an object", "filters", '{"a": [1, null]}', '{"a": [1, null]}'),
     meant("an object that is cut", "filters", '{"a": [1', json.dumps('{"a": [1')),
+    meant("marks in an object", "filters", '{"a": "\n</parameter>"}'.replace("\n", ""), '{"a": "</parameter>"}'),
+    meant("an object and more", "filters", '{"a": 1} or so', json.dumps('{"a": 1} or so')),
     meant("Python's null", "hours", "None", "null"),
     meant("a list on lines", "hours", "[\n  1\n]", "[\n  1\n]"),
     meant("text or a number: a number", "either", "5", "5"),

@@ -15,7 +15,18 @@ from typing import Any
 
 from quire_engine.errors import GrammarError
 from quire_engine.text.formats.base import Notation, Tool
-from quire_engine.text.formats.scanner import WHITE_SPACE, Malformed, Pieces, Source, gathered, json_value, told, until
+from quire_engine.text.formats.scanner import (
+    WHITE_SPACE,
+    Malformed,
+    Pieces,
+    Source,
+    Waiting,
+    collected,
+    gathered,
+    json_value,
+    told,
+    until,
+)
 
 ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "object", "array", "string"})
 
@@ -101,11 +112,29 @@ def value(source: Source, types: frozenset[str], *ends: str) -> Pieces[str]:
         yield '"'
         end = yield from told(until(source, *ends), _escaped)
     else:
-        text, end = yield from gathered(until(source, *ends))
+        text, end = yield from _whole_text(source, *ends)
     if end is None:
         raise source.malformed(repr(ends[-1]))
     yield '"' if is_text else as_json(text, types)
     return end
+
+
+def _whole_text(source: Source, *ends: str) -> Waiting[tuple[str, str | None]]:
+    """The text before one of these marks, and the mark. In an object or a list, marks are text like any."""
+    source.hold()
+    yield from source.skip_space()
+    if (yield from source.peek()) in ("{", "["):
+        try:
+            text = yield from collected(json_value(source))
+            yield from source.skip_space()
+            for end in ends:
+                if (yield from source.takes(end.strip())):
+                    source.let_go()
+                    return text, end
+        except Malformed:
+            pass
+    source.back()
+    return (yield from gathered(until(source, *ends)))
 
 
 def _escaped(text: str) -> str:
