@@ -31,7 +31,7 @@ SUITES = {
     "protocol": ("tests/protocol",),
     "kernels": ("tests/kernels",),
     "engine": ("tests/engine", "tests/equivalence"),
-    "server": ("tests/server", "tests/e2e", "tests/architecture"),
+    "server": ("tests/server", "tests/e2e", "tests/tools", "tests/architecture"),
 }
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 PROJECTS = {name: nox.project.load_toml(ROOT / "packages" / name / "pyproject.toml") for name in PACKAGES}

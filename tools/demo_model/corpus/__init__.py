@@ -1,0 +1,1 @@
+"""What the demo model learns: a table of tasks, each of which draws conversations without end."""
