@@ -79,7 +79,7 @@ class Engine:
         )
         self._seeds = Random(seed)
         self._extensions = extensions
-        self._guides = guides
+        self.guides = guides
         self._next: Flight | None = None
         """What the overlapped loop has launched already."""
 
@@ -145,8 +145,8 @@ class Engine:
 
     def _rest(self) -> list[Emission]:
         """There is nothing to compute: wait a little where that is because guides are not ready."""
-        if self._guides is not None and self.has_work:
-            self._guides.rest()
+        if self.guides is not None and self.has_work:
+            self.guides.rest()
         return []
 
     def _launch(self, batch: Batch) -> Flight | None:
@@ -165,8 +165,8 @@ class Engine:
 
     def improve(self) -> bool:
         """Use an idle moment to become faster, a second at most; False when there is nothing to do."""
-        if self._guides is not None:
-            self._guides.improve()
+        if self.guides is not None:
+            self.guides.improve()
         return self.runner.improve()
 
     def stats(self) -> Stats:
@@ -176,8 +176,8 @@ class Engine:
     def close(self) -> None:
         """Give the device back."""
         self.runner.close()
-        if self._guides is not None:
-            self._guides.close()
+        if self.guides is not None:
+            self.guides.close()
 
     def _give_up(self, batch: Batch, error: Exception) -> list[Emission]:
         """End the sequences of a batch that could not be computed; all others go on."""
@@ -222,7 +222,7 @@ class Engine:
         """What holds an answer to its form, if it is to have one."""
         if rendered.constraint is None and rendered.thinking is None:
             return None
-        assert self._guides is not None, "check_request() lets none through"
+        assert self.guides is not None, "check_request() lets none through"
         room = self.scheduler.max_length - prompt_length
         room = room if params.max_tokens is None else min(room, params.max_tokens)
-        return self._guides.guide(rendered, params, room=room, emitted=emitted)
+        return self.guides.guide(rendered, params, room=room, emitted=emitted)
