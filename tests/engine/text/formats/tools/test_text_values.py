@@ -72,6 +72,22 @@ def test_arguments_that_are_not_required_may_be_left_out_and_no_others():
     assert not holds(QWEN3_XML, call("null").replace("=x", "=z"), tools=tools)
 
 
+@pytest.mark.parametrize(
+    ("parameters", "is_free"),
+    [
+        ({}, True),
+        ({"properties": {}}, True),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, True),
+        ({"additionalProperties": {"type": "integer"}}, False),
+        ({"additionalProperties": False}, False),
+    ],
+)
+def test_where_no_argument_is_named_any_text_is_one_unless_it_is_excluded(parameters, is_free):
+    tools = [Tool("f", parameters)]
+    assert holds(QWEN3_XML, call("a <b>"), tools=tools) is is_free
+    assert holds(QWEN3_XML, "<tool_call>\n<function=f>\n</function>\n</tool_call>", tools=tools)
+
+
 REFUSED = [
     (Tool("f", {"anyOf": [{"required": ["x"]}]}), "/anyOf, in the parameters of f, "),
     (tool({"type": "string", "not": {"const": "a"}}), "/properties/x/not, in the parameters of f, "),

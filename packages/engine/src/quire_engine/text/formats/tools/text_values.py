@@ -181,22 +181,28 @@ class TextArguments:
     def grammar(self, tool: Tool, notation: Notation) -> str:
         """The arguments of a tool, in its schema's order; those that are not required may be left out.
 
-        GrammarError, with the JSON pointer, for keywords that cannot be held in text.
+        A schema that names none has any, as long as `additionalProperties` lets text in. GrammarError, with the JSON
+        pointer, for keywords that cannot be held in text.
         """
         schema = tool.parameters
         where = f"the parameters of {tool.name}"
         _only(schema, _OF_ARGUMENTS, where, "")
         properties: Mapping[str, Any] = schema.get("properties") or {}
         required: Sequence[str] = schema.get("required") or ()
+        values = _Values(self, notation, schema, where)
+        after = notation.text(self.after) if self.after else ""
+        others = schema.get("additionalProperties", True)
+        if not properties and not required and others is not False and types_of(others, schema) == _TEXT:
+            before, behind = map(notation.text, self.begin("\0").split("\0"))
+            value = values.grammar(others, "/additionalProperties")
+            return f"({before} {notation.regex('[A-Za-z0-9_.-]+')} {behind} {value} {after})*"
         arguments = []
         for name in [*properties, *(name for name in required if name not in properties)]:
             if not name or any(character in name for character in "<>\n"):
                 raise GrammarError(
                     f"{name!r}, in {where}, cannot be written as the name of an argument.", param="tools"
                 )
-            values = _Values(self, notation, schema, where)
             value = values.grammar(properties.get(name, True), f"/properties/{name}")
-            after = notation.text(self.after) if self.after else ""
             arguments.append(f"({notation.text(self.begin(name))} {value} {after}){'' if name in required else '?'}")
         return " ".join(arguments)
 
