@@ -25,6 +25,7 @@ from quire_engine.text.formats.tools.named_arguments import as_object
 from quire_engine.text.formats.tools.python_values import closes, comma_or, python_value, word
 
 _NAME = re.compile(r"[^\W\d][\w-]*")
+_SPACE = re.compile(r"\s*")
 _ANNOTATIONS = frozenset({"title", "description", "default", "examples", "deprecated", "$comment"})
 _KEYWORDS = _ANNOTATIONS | {
     "type", "properties", "required", "additionalProperties", "$defs", "definitions", "$schema", "$id", "strict"
@@ -63,33 +64,27 @@ class PythonicCalls:
     def _read(self, source: Source, names: Collection[str]) -> Reading[None]:
         if self.marks:
             yield from source.takes(self.marks[0])
-        name = yield from _first_call(source, names)
+        name, taken = yield from _first_call(source, names)
         if name is not None:
             yield from _read_calls(source, name)
             yield from source.skip_space()
+        else:
+            yield Content(taken)
         while (yield from told(until(source, *self.marks), Content)):
             pass  # a mark, which is no text
 
 
-def _first_call(source: Source, names: Collection[str]) -> Waiting[str | None]:
-    """Take what begins a list of calls, up to the arguments of the first; its name. None if other text stands here."""
-    begun = re.compile(rf"\s*\[\s*({'|'.join(map(re.escape, names)) or '(?!)'})\s*\(")
-    while True:
-        if found := source.match(begun):
-            source.take(len(found[0]))
-            return found[1]
-        if source.ended or not _may_begin(source.ahead(source.size), names):
-            return None
-        yield
-
-
-def _may_begin(text: str, names: Collection[str]) -> bool:
-    """Whether more text can make of this the beginning of a list of calls."""
-    text = text.lstrip()
-    if not text.startswith("["):
-        return not text
-    text = text[1:].lstrip()
-    return any(name.startswith(text) or (text.startswith(name) and not text[len(name) :].strip()) for name in names)
+def _first_call(source: Source, names: Collection[str]) -> Waiting[tuple[str | None, str]]:
+    """Take what begins a list of calls, up to the arguments of the first; its name. Else None, and what was taken."""
+    taken = yield from source.run(_SPACE)
+    if not (yield from source.takes("[")):
+        return None, taken
+    taken += "[" + (yield from source.run(_SPACE))
+    for name in sorted(names, key=len, reverse=True):  # one may begin with another
+        if (yield from source.takes(name)):
+            taken += name + (yield from source.run(_SPACE))
+            return (name, taken) if (yield from source.takes("(")) else (None, taken)
+    return None, taken
 
 
 def _read_calls(source: Source, name: str) -> Reading[None]:
