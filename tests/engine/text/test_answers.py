@@ -166,6 +166,15 @@ def test_a_schema_that_cannot_be_enforced_leaves_a_free_call_with_any_arguments(
     assert not takes(made, call("odd", "text"))
 
 
+@pytest.mark.parametrize("name", ["glm47", "minimax", "pythonic", "qwen3_xml"])
+def test_what_a_format_cannot_hold_leaves_a_free_call_and_is_refused_where_it_has_to_follow(name):
+    either = {"type": "object", "properties": {"a": {}, "b": {}}, "anyOf": [{"required": ["a"]}, {"required": ["b"]}]}
+    made = answers(name)
+    assert made.rendered(chat(tools=[tool("f", either)])).constraint is not None
+    with pytest.raises(GrammarError, match="/anyOf, in the parameters of f"):
+        made.rendered(chat(tools=[tool("f", either)], tool_choice="required"))
+
+
 def test_arguments_are_an_object():
     with pytest.raises(GrammarError, match="of an object") as refused:
         answers().rendered(chat(tools=[tool("odd", {"type": "string"})], tool_choice="required"))

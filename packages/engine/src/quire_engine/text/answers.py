@@ -149,6 +149,8 @@ class Answers:
             if document.enforced.get("type", "object") != "object":
                 raise GrammarError("The schema of a function's arguments is that of an object.", param=param)
             self._grammars.check_schema(document, param)
+            if self.tools is not None:  # formats that write arguments one by one can hold to less
+                self.tools.calls((offered,), GrammarText(self._tokenizer), several=False)
         except GrammarError:
             if must_follow:
                 raise
