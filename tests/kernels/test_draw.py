@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from quire_kernels import DtypeError, ShapeError, draw, uniforms
+from quire_kernels import DtypeError, ShapeError, draw, limited, uniforms
 from quire_kernels._select import INTERPRETED
 from quire_kernels.draw import reference, reference_uniforms
 
@@ -178,3 +178,25 @@ def test_torch_accepts_the_ops_as_its_own() -> None:
     torch.library.opcheck(torch.ops.quire.draw.default, (logits, uniform, temperature, *options.values()))
     words = torch.arange(4)
     torch.library.opcheck(torch.ops.quire.uniforms.default, (words, words, words))
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_is_limited_is_what_is_drawn_from(name: str) -> None:
+    logits, uniform, temperature, options = problem(60, 100, **SETTINGS[name])
+    shown = limited(logits, temperature, **options)
+    tokens, _ = draw(logits, uniform, temperature, **options)
+    once = torch.where(temperature == 0, 0.0, 1.0)
+    assert torch.equal(draw(shown, uniform, once)[0], tokens)
+    stays = shown.isfinite()
+    heat = torch.where(temperature == 0, 1.0, temperature)[:, None]
+    torch.testing.assert_close(shown[stays], (logits / heat)[stays])
+
+
+def test_what_is_cold_is_told_by_its_distance_from_the_largest() -> None:
+    shown = limited(torch.tensor([[30.0, 29.0, -INF]]), torch.tensor([1e-30]))
+    assert shown.softmax(-1).tolist() == [[1.0, 0.0, 0.0]]
+
+
+def test_limits_of_another_type_are_refused() -> None:
+    with pytest.raises(DtypeError, match=r"^limited: top_k is torch\.int32; pass torch\.int64"):
+        limited(torch.zeros(1, 3), torch.ones(1), top_k=torch.ones(1).int())

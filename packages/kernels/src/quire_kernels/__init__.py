@@ -3,7 +3,7 @@
 from quire_kernels.__about__ import __version__
 from quire_kernels._checks import DeviceError, DtypeError, KernelError, ShapeError
 from quire_kernels._select import BodyError
-from quire_kernels.draw import draw, uniforms
+from quire_kernels.draw import draw, limited, uniforms
 from quire_kernels.experts import experts
 from quire_kernels.gated import gated
 from quire_kernels.linear import PackedLinear, linear, pack_linear
@@ -25,6 +25,7 @@ __all__ = [
     "draw",
     "experts",
     "gated",
+    "limited",
     "linear",
     "pack_linear",
     "paged_attention",

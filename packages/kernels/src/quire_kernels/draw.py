@@ -1,4 +1,4 @@
-"""`draw` and `uniforms`: a token for each row of logits, and the number that decides it; knows no requests.
+"""`draw`, `limited`, `uniforms`: a token for each row of logits, from what, by which number; knows no requests.
 
 What stays is a function of a row's values alone, never of how a sort orders ties, and nothing here depends on the order
 in which parallel programs add: shares are summed as integers.
@@ -44,6 +44,30 @@ def draw(
     return result
 
 
+def limited(
+    logits: Tensor,
+    temperature: Tensor,
+    *,
+    top_k: Tensor | None = None,
+    top_p: Tensor | None = None,
+    min_p: Tensor | None = None,
+) -> Tensor:
+    """The logits that `draw` draws by: divided by the temperature, minus infinity where a token is out.
+
+    logits [R, V] and limits as `draw` takes them -> [R, V] float32. Rows of temperature 0 are as they were; of a row
+    colder than 0.01 the largest logit becomes 0, as the others might overflow. For who wants to see what was drawn
+    from: it sorts rows, on any device.
+    Raises ShapeError, DtypeError, DeviceError.
+    """
+    check_limits(Checks("limited"), logits, temperature, top_k, top_p, min_p)
+    logits = logits.float()
+    below = logits.amax(-1, keepdim=True) - logits  # [R, V]
+    _, is_out = _limit(below, temperature, top_k, top_p, min_p)
+    heat, is_cold = temperature[:, None], (temperature < _COLD)[:, None]
+    scaled = torch.where(is_cold, -below, logits).div_(heat).masked_fill_(is_out, float("-inf"))
+    return torch.where(heat == 0, logits, scaled)
+
+
 def uniforms(seeds: Tensor, choices: Tensor, positions: Tensor) -> Tensor:
     """One number strictly between 0 and 1 for each row, the same for the same three numbers whatever the batch.
 
@@ -64,8 +88,20 @@ def check(
 ) -> None:
     """Refuse arguments that do not fit together."""
     checks = Checks("draw")
-    checks.require("logits", logits, "[R, V]", *FLOATS)
+    check_limits(checks, logits, temperature, top_k, top_p, min_p)
     checks.require("uniform", uniform, "[R]", torch.float64)
+
+
+def check_limits(
+    checks: Checks,
+    logits: Tensor,
+    temperature: Tensor,
+    top_k: Tensor | None,
+    top_p: Tensor | None,
+    min_p: Tensor | None,
+) -> None:
+    """Refuse logits and limits that do not fit together."""
+    checks.require("logits", logits, "[R, V]", *FLOATS)
     checks.require("temperature", temperature, "[R]", torch.float32)
     if top_k is not None:
         checks.require("top_k", top_k, "[R]", torch.int64)
@@ -79,6 +115,7 @@ def check(
     )
 
 
+_COLD = 0.01  # temperature below which logits might overflow when they are divided by it
 _LARGEST_VOCABULARY = 1 << 22  # 2**40 parts for each token's share leave the sum of all below 2**62
 
 
@@ -159,27 +196,42 @@ def by_torch(
     """All rows at once; thresholds are read off sorted rows."""
     logits = logits.float()
     best = logits.amax(-1)
-    below = best[:, None] - logits  # [R, V], distances from the largest
-    greedy = temperature == 0
-    weights = (below / torch.where(greedy, 1.0, temperature)[:, None]).neg_().exp_().double()
-    if min_p is not None:
-        weights.masked_fill_((weights < min_p[:, None].double()) & (weights < 1), 0)
-    if top_k is not None or top_p is not None:
-        ordered, order = below.sort(-1)
-        size = logits.shape[1]
-        if top_k is not None:
-            k = torch.where((top_k > 0) & (top_k < size), top_k, size)[:, None]
-            weights.masked_fill_(below > ordered.gather(1, k - 1), 0)
-        if top_p is not None:
-            shares = weights.gather(1, order)
-            reached = shares.cumsum(-1)
-            staying = (reached - shares < top_p[:, None].double() * reached[:, -1:]).sum(-1, keepdim=True).clamp_(min=1)
-            weights.masked_fill_((below > ordered.gather(1, staying - 1)) & (top_p < 1)[:, None], 0)
+    weights, _ = _limit(best[:, None] - logits, temperature, top_k, top_p, min_p)
     upper = weights.cumsum(-1)
     total = upper[:, -1:]
     at = torch.minimum(uniform[:, None] * total, total.nextafter(torch.zeros_like(total)))
     drawn = torch.searchsorted(upper, at, right=True)[:, 0].clamp_(max=logits.shape[1] - 1)
-    return torch.where(greedy, logits.argmax(-1), drawn), best
+    return torch.where(temperature == 0, logits.argmax(-1), drawn), best
+
+
+def _limit(
+    below: Tensor, temperature: Tensor, top_k: Tensor | None, top_p: Tensor | None, min_p: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """What is out, and how likely the others are beside the likeliest one, by their distances [R, V] from it.
+
+    -> weights [R, V] float64, 0 of what is out; and which those are. What it makes of rows of temperature 0 is nothing.
+    """
+    weights = (below / torch.where(temperature == 0, 1.0, temperature)[:, None]).neg_().exp_().double()
+    is_out = torch.zeros_like(below, dtype=torch.bool)
+
+    def exclude(tokens: Tensor) -> None:
+        is_out.logical_or_(tokens)
+        weights.masked_fill_(tokens, 0)
+
+    if min_p is not None:
+        exclude((weights < min_p[:, None].double()) & (weights < 1))
+    if top_k is not None or top_p is not None:
+        ordered, order = below.sort(-1)
+        size = below.shape[1]
+        if top_k is not None:
+            k = torch.where((top_k > 0) & (top_k < size), top_k, size)[:, None]
+            exclude(below > ordered.gather(1, k - 1))
+        if top_p is not None:
+            shares = weights.gather(1, order)
+            reached = shares.cumsum(-1)
+            staying = (reached - shares < top_p[:, None].double() * reached[:, -1:]).sum(-1, keepdim=True).clamp_(min=1)
+            exclude((below > ordered.gather(1, staying - 1)) & (top_p < 1)[:, None])
+    return weights, is_out
 
 
 _STRIDE, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # splitmix64's
@@ -205,20 +257,20 @@ def reference_uniforms(seeds: Tensor, choices: Tensor, positions: Tensor) -> Ten
 
 
 def cpu_uniforms(seeds: Tensor, choices: Tensor, positions: Tensor) -> Tensor:
-    """All rows at once, in signed integers that wrap around."""
+    """All rows at once, in signed integers that wrap around; few calls of torch, as each costs more than its sums."""
 
-    def shifted(word: Tensor, by: int) -> Tensor:
-        return (word >> by) & ((1 << (64 - by)) - 1)
+    def shift(word: Tensor, by: int) -> Tensor:
+        return (word >> by).bitwise_and_((1 << (64 - by)) - 1)
 
     def mix(word: Tensor) -> Tensor:
         word = word + _signed(_STRIDE)
-        word = (word ^ shifted(word, 30)) * _signed(_FIRST)
-        word = (word ^ shifted(word, 27)) * _signed(_SECOND)
-        return word ^ shifted(word, 31)
+        word.bitwise_xor_(shift(word, 30)).mul_(_signed(_FIRST))
+        word.bitwise_xor_(shift(word, 27)).mul_(_signed(_SECOND))
+        return word.bitwise_xor_(shift(word, 31))
 
-    state = mix(mix(seeds) ^ mix(choices + _signed(_STRIDE)))
-    state = mix(state ^ mix(positions * _signed(_STRIDE)))
-    return (shifted(state, 11).double() + 0.5) * 2.0**-53
+    seed, choice, position = mix(torch.stack((seeds, choices + _signed(_STRIDE), positions * _signed(_STRIDE))))
+    state = mix(mix(seed ^ choice) ^ position)
+    return shift(state, 11).double().add_(0.5).mul_(2.0**-53)
 
 
 def _signed(word: int) -> int:

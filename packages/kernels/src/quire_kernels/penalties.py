@@ -92,14 +92,28 @@ def cpu(
     presence: Tensor,
     frequency: Tensor,
 ) -> None:
-    """Row by row, all of its tokens at once."""
-    spans = zip(rows.tolist(), firsts.tolist(), prompts.tolist(), lengths.tolist(), strict=True)
-    for n, (row, first, prompt, length) in enumerate(spans):
-        seen = torch.unique(tokens[n, first:length])
-        scores = logits[row, seen]
-        logits[row, seen] = torch.where(scores > 0, scores / repetition[n], scores * repetition[n])
-        output, counts = torch.unique(tokens[n, prompt:length], return_counts=True)
-        logits[row, output] -= presence[n] + frequency[n] * counts
+    """All rows at once; a token that occurs many times is written many times, each time with the same number."""
+    if not tokens.numel():
+        return
+    rows, firsts, prompts, lengths = rows[:, None], firsts[:, None], prompts[:, None], lengths[:, None]  # [n, 1]
+    last = tokens.shape[1] - 1
+    place = torch.arange(last + 1)  # [L]
+
+    # Columns that hold none of a row's tokens repeat its first one, so that nothing else is written; and a row without
+    # any writes back what was there.
+    if (repetition != 1).any():
+        seen = torch.where((place >= firsts) & (place < lengths), tokens, tokens.gather(1, firsts.clamp(max=last)))
+        factor = torch.where(lengths > firsts, repetition[:, None], 1.0)
+        scores = logits[rows, seen]
+        logits.index_put_((rows, seen), torch.where(scores > 0, scores / factor, scores * factor))
+
+    # Likewise with the first output token; where there is none yet, nothing is taken off.
+    if presence.any() or frequency.any():
+        is_output = (place >= prompts) & (place < lengths)
+        output = torch.where(is_output, tokens, tokens.gather(1, prompts.clamp(max=last)))
+        once = torch.where(lengths > prompts, presence[:, None], 0.0)
+        logits.index_put_((rows, output), logits[rows, output] - once)
+        logits.index_put_((rows, output), torch.where(is_output, -frequency[:, None], 0.0), accumulate=True)
 
 
 if HAS_TRITON:

@@ -40,10 +40,6 @@ class Rows:
         """Whether every row of the logits asked."""
         return len(self.sequences) == self.total
 
-    def column(self, value: Callable[[SamplingParams], float], dtype: torch.dtype = torch.float32) -> Tensor:
-        """[n, 1]: one value of each sequence's parameters."""
-        return torch.tensor([[value(sequence.params)] for sequence in self.sequences], dtype=dtype, device=self.device)
-
     def pairs(self, ids: Callable[[SamplingParams], Iterable[int]]) -> tuple[Tensor, Tensor]:
         """([m], [m]): row and token id of every token that each sequence's parameters name."""
         named = [list(ids(sequence.params)) for sequence in self.sequences]

@@ -12,63 +12,61 @@ from torch import Tensor
 
 from quire_engine.sequence import Sequence
 from quire_engine.transit import sent
-from quire_kernels import draw
+from quire_kernels import draw, limited, uniforms
 from quire_protocol import SamplingParams
 
-Words = NDArray[np.uint64]
-
-# splitmix64 (Steele, Lea and Flood 2014): a counter's stride and the two multipliers of its finalizer.
-_STRIDE = np.uint64(0x9E3779B97F4A7C15)
-_FIRST = np.uint64(0xBF58476D1CE4E5B9)
-_SECOND = np.uint64(0x94D049BB133111EB)
-
-
-def uniforms(seeds: Words, choices: Words, positions: Words) -> NDArray[np.float64]:
-    """One number strictly between 0 and 1 for each row: the same for the same three numbers, whatever the batch."""
-    state = _mix(seeds)
-    state = _mix(state ^ _mix(choices + _STRIDE))
-    state = _mix(state ^ _mix(positions * _STRIDE))
-    return ((state >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
-
-
-def _mix(words: Words) -> Words:
-    """The finalizer: every bit of the result depends on every bit of the word. Wraps around, as intended."""
-    words = words + _STRIDE
-    words = (words ^ (words >> np.uint64(30))) * _FIRST
-    words = (words ^ (words >> np.uint64(27))) * _SECOND
-    return words ^ (words >> np.uint64(31))
-
-
-def _words(numbers: Seq[int]) -> Words:
-    """Any integers, negative ones too, as 64 bits each."""
-    return np.array([number & 0xFFFFFFFFFFFFFFFF for number in numbers], dtype=np.uint64)
+AHEAD = 16
+"""Steps for which numbers are made together: a call costs more than the numbers in it."""
 
 
 class Draws:
     """The draws of one batch of sequences: what `quire_kernels.draw` is told of each row, on the device."""
 
-    def __init__(self, sequences: Seq[Sequence], device: torch.device, *, limits: bool) -> None:
-        """With `limits` the draw applies temperature, min-p, top-k and top-p; without, the logits have them already."""
+    def __init__(self, sequences: Seq[Sequence], device: torch.device) -> None:
         every = [sequence.params for sequence in sequences]
 
         def column(value: Callable[[SamplingParams], float], off: float, dtype: type) -> Tensor | None:
             """[R]: a limit of each row, or None where nobody has one."""
-            if not limits or all(value(params) == off for params in every):
+            if all(value(params) == off for params in every):
                 return None
             return sent(np.array([value(params) for params in every], dtype=dtype), device)
 
-        heats = [0 if params.greedy else params.temperature if limits else 1 for params in every]
+        self._device = device
+        heats = [0 if params.greedy else params.temperature for params in every]
         self._temperature = sent(np.array(heats, dtype=np.float32), device)
-        self._top_k = column(lambda params: max(params.top_k, 0), 0, np.int64)
-        self._top_p = column(lambda params: params.top_p, 1, np.float32)
-        self._min_p = column(lambda params: params.min_p, 0, np.float32)
-        self._seeds = _words([sequence.seed for sequence in sequences])
-        self._choices = _words([sequence.index for sequence in sequences])
+        self._limits = {
+            "top_k": column(lambda params: max(params.top_k, 0), 0, np.int64),
+            "top_p": column(lambda params: params.top_p, 1, np.float32),
+            "min_p": column(lambda params: params.min_p, 0, np.float32),
+        }
+        self._seeds = sent(_words([sequence.seed for sequence in sequences]), device)
+        self._choices = sent(_words([sequence.index for sequence in sequences]), device)
+        self._from = np.full(len(sequences), -AHEAD)
+        self._numbers = torch.empty(0)
+        """[AHEAD, R]: those of each row's position `_from`, and of the positions after it."""
 
     def draw(self, logits: Tensor, lengths: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """A token and the largest logit of each row of logits [R, V]; `lengths` [R]: tokens each sequence has so far.
 
         A greedy row takes its largest logit. Where that is not finite, the token means nothing.
         """
-        uniform = sent(uniforms(self._seeds, self._choices, lengths.astype(np.uint64)), logits.device)
-        return draw(logits, uniform, self._temperature, top_k=self._top_k, top_p=self._top_p, min_p=self._min_p)
+        return draw(logits, self._uniform(lengths), self._temperature, **self._limits)
+
+    def limited(self, logits: Tensor, rows: Tensor) -> Tensor:
+        """[n, V] float32: what tokens are drawn from in n rows of logits [R, V]."""
+        limits = {name: each if each is None else each[rows] for name, each in self._limits.items()}
+        return limited(logits[rows], self._temperature[rows], **limits)
+
+    def _uniform(self, lengths: NDArray[np.int64]) -> Tensor:
+        """[R]: the number that decides each row, a function of its seed, choice and position alone."""
+        steps = lengths - self._from
+        if not (0 <= steps[0] < AHEAD and (steps == steps[0]).all()):
+            positions = (lengths + np.arange(AHEAD)[:, None]).reshape(-1)
+            words = self._seeds.repeat(AHEAD), self._choices.repeat(AHEAD), sent(positions, self._device)
+            self._numbers, self._from = uniforms(*words).view(AHEAD, -1), lengths
+        return self._numbers[lengths[0] - self._from[0]]
+
+
+def _words(numbers: Seq[int]) -> NDArray[np.int64]:
+    """Any integers, negative ones too, as 64 bits each."""
+    return np.array([number & 0xFFFFFFFFFFFFFFFF for number in numbers], dtype=np.uint64).view(np.int64)

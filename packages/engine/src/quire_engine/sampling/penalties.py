@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from quire_engine.sampling.base import History, Rows, Step
+from quire_engine.sequence import Sequence
+from quire_kernels import penalties
 from quire_protocol import SamplingParams
 
 
@@ -22,31 +26,19 @@ class Penalties:
         return params.repetition_penalty != 1 or params.presence_penalty != 0 or params.frequency_penalty != 0
 
     def __init__(self, rows: Rows) -> None:
-        self._rows = rows.index[:, None]  # [n, 1]
-        self._repetition = rows.column(lambda params: params.repetition_penalty)  # [n, 1], as the next two
-        self._presence = rows.column(lambda params: params.presence_penalty)
-        self._frequency = rows.column(lambda params: params.frequency_penalty)
-        self._prompt = torch.tensor([[sequence.prompt_length] for sequence in rows.sequences], device=rows.device)
-        self._first = torch.tensor([[sequence.first_token] for sequence in rows.sequences], device=rows.device)
+        def column(value: Callable[[Sequence], float], dtype: torch.dtype) -> Tensor:
+            return torch.tensor([value(sequence) for sequence in rows.sequences], dtype=dtype, device=rows.device)
+
+        self._rows = rows.index
+        self._first = column(lambda sequence: sequence.first_token, torch.int64)  # [n], as all others
+        self._prompt = column(lambda sequence: sequence.prompt_length, torch.int64)
+        self._repetition = column(lambda sequence: sequence.params.repetition_penalty, torch.float32)
+        self._presence = column(lambda sequence: sequence.params.presence_penalty, torch.float32)
+        self._frequency = column(lambda sequence: sequence.params.frequency_penalty, torch.float32)
         self._history = History(rows)
 
     def apply(self, logits: Tensor, step: Step) -> None:
-        """Penalise; a token that occurs many times is written many times, each time with the same value."""
+        """Penalise, in place."""
         tokens, lengths = self._history.follow(step)  # [n, L], [n, 1]
-        place = torch.arange(tokens.shape[1], device=tokens.device)  # [L]
-
-        # Columns that hold none of a row's tokens repeat its first one, so that nothing else is written; and a row
-        # without any (embeddings, and no output yet) writes back what was there.
-        first = tokens.gather(1, self._first.clamp(max=tokens.shape[1] - 1))
-        seen = torch.where((place >= self._first) & (place < lengths), tokens, first)
-        repetition = torch.where(lengths > self._first, self._repetition, 1.0)
-        scores = logits[self._rows, seen]
-        logits[self._rows, seen] = torch.where(scores > 0, scores / repetition, scores * repetition)
-
-        # Likewise with the first output token; where there is none yet, nothing is taken off.
-        first = tokens.gather(1, self._prompt.clamp(max=tokens.shape[1] - 1))
-        is_output = (place >= self._prompt) & (place < lengths)
-        output = torch.where(is_output, tokens, first)
-        presence = torch.where(lengths > self._prompt, self._presence, 0.0)
-        logits[self._rows, output] = logits[self._rows, output] - presence
-        logits.index_put_((self._rows, output), torch.where(is_output, -self._frequency, 0.0), accumulate=True)
+        strengths = self._repetition, self._presence, self._frequency
+        penalties(logits, self._rows, tokens, self._first, self._prompt, lengths[:, 0], *strengths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from math import isfinite
@@ -19,18 +19,16 @@ from quire_engine.sampling.draw import Draws
 from quire_engine.sampling.grammar import Masks, NotReady
 from quire_engine.sampling.logit_bias import LogitBias
 from quire_engine.sampling.logprobs import PROCESSED, Scores, score
-from quire_engine.sampling.min_p import MinP
 from quire_engine.sampling.min_tokens import MinTokens
 from quire_engine.sampling.penalties import Penalties
 from quire_engine.sampling.processors import CustomProcessors
-from quire_engine.sampling.temperature import Temperature
-from quire_engine.sampling.top_k_top_p import TopKTopP
 from quire_engine.scheduling.batch import SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
 from quire_engine.transit import Returning, sent
 from quire_protocol import SamplingParams
 
-# In the order in which they apply. To add one: write its file, and one line here.
+# In the order in which they apply. Behind them comes what guides allow, then temperature, min-p, top-k and top-p, which
+# are the draw's. To add one: write its file, and one line here.
 TRANSFORMS: tuple[type[LogitsTransform], ...] = (
     CustomProcessors,
     AllowedTokens,
@@ -38,14 +36,7 @@ TRANSFORMS: tuple[type[LogitsTransform], ...] = (
     MinTokens,
     LogitBias,
     Penalties,
-    Temperature,
-    MinP,
-    TopKTopP,
 )
-
-IN_DRAW: tuple[type[LogitsTransform], ...] = (Temperature, MinP, TopKTopP)
-"""The last ones, behind what guides allow: the draw does them by itself, in fewer looks at a row, unless somebody asks
-for what it leaves."""
 
 EXCLUDING: Mapping[str, str] = {
     "allowed_token_ids": "allowed_token_ids",
@@ -67,7 +58,6 @@ class Columns:
         vocab_size: int,
         eos_token_ids: tuple[int, ...],
         device: torch.device,
-        shows_processed: bool = False,
     ) -> None:
         def rows(wanted: Callable[[SamplingParams], bool]) -> Rows | None:
             return rows_of([row for row, sequence in enumerate(sequences) if wanted(sequence.params)])
@@ -83,15 +73,12 @@ class Columns:
         self.scored = rows(lambda params: params.logprobs is not None)
         guided = rows_of([row for row, sequence in enumerate(sequences) if sequence.guide is not None])
 
-        def asked(transforms: Iterable[type[LogitsTransform]]) -> list[LogitsTransform]:
-            return [transform(own) for transform in transforms if (own := rows(transform.wanted)) is not None]
-
+        asked = ((transform, rows(transform.wanted)) for transform in TRANSFORMS)
         self.transforms: tuple[LogitsTransform, ...] = (
-            *asked(transform for transform in TRANSFORMS if transform not in IN_DRAW),
+            *(transform(own) for transform, own in asked if own is not None),
             *([] if guided is None else [Masks(guided)]),
-            *(asked(IN_DRAW) if shows_processed else []),
         )
-        self.draws = Draws(sequences, device, limits=not shows_processed)
+        self.draws = Draws(sequences, device)
         scored = self.scored.sequences if self.scored else ()
         self.scored_counts = tuple(sequence.params.logprobs or 0 for sequence in scored)
 
@@ -169,7 +156,6 @@ class Sampler:
             vocab_size=vocab_size,
             eos_token_ids=eos_token_ids,
             device=device,
-            shows_processed=logprobs_mode in PROCESSED,
         )
         self._columns = self._columns_of([])
 
@@ -184,6 +170,6 @@ class Sampler:
         tokens, best = columns.draws.draw(logits, step.lengths)
         scores = None
         if scored is not None:
-            looked_at = logits[scored.index] if raw is None else raw
+            looked_at = columns.draws.limited(logits, scored.index) if raw is None else raw
             scores = score(looked_at, tokens[scored.index], columns.scored_counts, self._logprobs_mode)
         return Sampled(tokens, Returning(tokens, best), columns, scores, step.failures)
