@@ -76,12 +76,6 @@ class Grammars:
         return grammar
 
     def _try(self, grammar: str, param: str) -> None:
-        try:
-            grammar.encode()
-        except UnicodeEncodeError as error:
-            code = f"U+{ord(grammar[error.start]):04X}"
-            problem = f"The grammar has half of a surrogate pair ({code}), which is no character: send valid Unicode."
-            raise GrammarError(problem, param=param) from error
         matcher = self._matcher(grammar)
         mask = b"" if matcher.is_error() else matcher.compute_bitmask()
         if matcher.is_error():

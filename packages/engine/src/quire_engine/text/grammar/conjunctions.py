@@ -1,21 +1,30 @@
-"""How many regular expressions one string has to match at once. It knows how a schema's parts come together.
+"""What one value has to satisfy at once, where that takes long. It knows how the parts of a schema come together.
 
-The grammar library makes one automaton of them, whose size is their sizes' product: twenty or so take all memory.
+The grammar library makes one automaton of all regular expressions for a string, whose size is the product of theirs:
+twenty or so take all memory. So it does with the remainders of numbers.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from quire_engine.errors import GrammarError
 
 MAX_PATTERNS = 6
 """Regular expressions and formats for one string."""
+MAX_DIVISORS = 1
+"""Numbers of which one number is to be a multiple."""
+MAX_KEY_PATTERNS = 64
+"""Regular expressions for keys in one schema: each pair of them is compared."""
 MAX_STEPS = 20_000
 """Steps of looking for them: a schema that takes more is too entangled."""
 
+_LIMITS = (
+    (("pattern", "format"), MAX_PATTERNS, "patterns and formats"),
+    (("multipleOf",), MAX_DIVISORS, "multipleOf"),
+)
 _MAX_PATH = 12
 """Steps into a value to which schemas are followed together."""
 _ANY = "*"
@@ -25,6 +34,9 @@ _ASIDE = frozenset(("$defs", "definitions", "$id", "id", "$anchor"))
 def check_conjunctions(schema: Mapping[str, Any], pointer: str) -> None:
     """GrammarError where a string would have to match more regular expressions than the library can take."""
     search = _Search(schema, pointer)
+    keys = sum(len(part["patternProperties"]) for part in _parts(schema) if _has_key_patterns(part))
+    if keys > MAX_KEY_PATTERNS:
+        search.refuse(f"patternProperties has {keys} patterns for keys; {MAX_KEY_PATTERNS} is the most: use fewer")
     for part in _parts(schema):
         if _members(part) > 1:
             search.check(part)
@@ -39,33 +51,37 @@ class _Search:
         self._steps = 0
 
     def check(self, schema: Mapping[str, Any]) -> None:
-        self._steps = 0
-        counts = self._count(schema, (), frozenset())
-        anywhere = sum(count for path, count in counts.items() if _ANY in path)
-        most = max((count + (0 if _ANY in path else anywhere) for path, count in counts.items()), default=0)
-        if most > MAX_PATTERNS:
-            self._refuse(f"a string has to match {most} patterns and formats at once; {MAX_PATTERNS} is the most")
+        """GrammarError where too much comes together in one value."""
+        for words, limit, told in _LIMITS:
+            self._steps = 0
+            counts = self._count(schema, (), frozenset(), words)
+            anywhere = sum(count for path, count in counts.items() if _ANY in path)
+            most = max((count + (0 if _ANY in path else anywhere) for path, count in counts.items()), default=0)
+            if most > limit:
+                self.refuse(f"one value has {most} {told} at once; {limit} is the most: write one for all of them")
 
-    def _count(self, schema: Any, path: tuple[str, ...], within: frozenset[str]) -> Counter[tuple[str, ...]]:
+    def _count(
+        self, schema: Any, path: tuple[str, ...], within: frozenset[str], words: tuple[str, ...]
+    ) -> Counter[tuple[str, ...]]:
         """Patterns by the place in the value that they are for."""
         counts: Counter[tuple[str, ...]] = Counter()
         if not isinstance(schema, Mapping):
             return counts
         self._steps += 1
         if self._steps > MAX_STEPS:
-            self._refuse("allOf and references are too entangled")
-        counts[path] += ("pattern" in schema) + ("format" in schema)
+            self.refuse("allOf and references are too entangled to be followed: part them")
+        counts[path] += sum(word in schema for word in words)
         for part in schema.get("allOf", ()):
-            counts += self._count(part, path, within)
-        for word in ("anyOf", "oneOf"):
-            cases = [self._count(case, path, within) for case in schema.get(word, ())]
+            counts += self._count(part, path, within, words)
+        for alternatives in ("anyOf", "oneOf"):
+            cases = [self._count(case, path, within, words) for case in schema.get(alternatives, ())]
             counts += _most(cases)
         target = schema.get("$ref")
         if target is not None and target not in within:
-            counts += self._count(self._resolve(target), path, within | {target})
+            counts += self._count(self._resolve(target), path, within | {target}, words)
         if len(path) < _MAX_PATH:
             for step, child in _children(schema):
-                counts += self._count(child, (*path, step), within)
+                counts += self._count(child, (*path, step), within, words)
         return counts
 
     def _resolve(self, target: str) -> Any:
@@ -81,8 +97,13 @@ class _Search:
                 found = found.get(key) if isinstance(found, Mapping) else None
         return found
 
-    def _refuse(self, problem: str) -> None:
-        raise GrammarError(f"The schema at {self._pointer or '/'}: {problem}. Write one pattern for all of them.")
+    def refuse(self, problem: str) -> NoReturn:
+        """GrammarError for this schema."""
+        raise GrammarError(f"The schema at {self._pointer or '/'}: {problem}.")
+
+
+def _has_key_patterns(part: Mapping[str, Any]) -> bool:
+    return isinstance(part.get("patternProperties"), Mapping)
 
 
 def _members(schema: Mapping[str, Any]) -> int:

@@ -11,15 +11,19 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from quire_engine.errors import GrammarError
 from quire_engine.text.grammar import string_formats
 from quire_engine.text.grammar.conjunctions import check_conjunctions
+from quire_engine.text.grammar.patterns import check_unicode
 
 MAX_DEPTH = 64
 """Levels of objects and lists within one another in a schema."""
-MAX_REFERENCES = 400
-"""Places in one schema that its references point to; the grammar library follows them into one another."""
+MAX_LEVELS = 1200
+"""Levels of all schemas that references point to, taken together: the grammar library follows them into one another."""
+MAX_DIVISOR = 4096
+"""Greatest multipleOf, without its point and its last zeros: the grammar counts through all remainders."""
 
 _COUNTS = frozenset(("minLength", "maxLength", "minItems", "maxItems", "minProperties", "maxProperties"))
 _NUMBERS = frozenset(("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf"))
@@ -155,6 +159,7 @@ class Document:
         keywords = root if isinstance(root, dict) else {}
         check_conjunctions(keywords, self.pointer)
         self.enforced = {**keywords, "x-guidance": self.style.options}
+        check_unicode(json.dumps(self.enforced, ensure_ascii=False), f"The schema at {self.pointer or '/'}")
 
     def _read(self, schema: Any, at: str) -> dict[str, Any] | bool:
         """A schema in it, without what says nothing."""
@@ -163,8 +168,8 @@ class Document:
         if not isinstance(schema, Mapping):
             raise self._fault(at, f"a schema is an object, true or false, not {_kind(schema)}.")
         kept: dict[str, Any] = {}
-        for keyword, value in schema.items():
-            kept |= self._keyword(keyword, value, schema, f"{at}/{_escaped(keyword)}")
+        for keyword in sorted(schema, key="propertyNames".__eq__):  # what names come to is said last
+            kept |= self._keyword(keyword, schema[keyword], schema, f"{at}/{_escaped(keyword)}")
         if self.style.closed and "properties" in kept and "patternProperties" not in kept:
             kept.setdefault("additionalProperties", False)
         self._check_least(kept, at)
@@ -187,6 +192,8 @@ class Document:
             return self._format(value, schema, at)
         if keyword in _PLAIN:
             self._check_writable(value, at)
+            if keyword == "multipleOf":
+                self._check_divisor(value, at)
             is_whole = keyword in _COUNTS and isinstance(value, float) and value.is_integer()
             return {keyword: int(value) if is_whole else value}
         return {}  # an annotation, or a word that JSON Schema does not know and so takes for one
@@ -253,16 +260,19 @@ class Document:
         return {"$ref": target}
 
     def _check_references(self) -> None:
-        """References stay within the schema, and point to what was read as schemas."""
-        if len(self._references) > MAX_REFERENCES:
-            problem = f"references point to {len(self._references)} places; {MAX_REFERENCES} is the most."
-            raise self._fault("", f"{problem} Write schemas that are used once where they are used.")
+        """References stay within the schema, point to what was read as schemas, and do not lead too deep."""
         has_names = any("$id" in place or "id" in place for place in self.places.values())
+        levels = 0
         for target, at in self._references.items():
             if not target.startswith("#") and not has_names:
                 raise self._fault(at, f"{target} is outside of the schema, and nothing is fetched: put it under $defs.")
-            if target.startswith("#/") and _unquoted(target[1:]) not in self.places:
+            place = unquote(target[1:]) if target.startswith("#/") else ""
+            if place not in self.places:
                 raise self._fault(at, f"{target} points to no schema: put it under $defs.")
+            levels += depth(self.places[place])
+        if levels > MAX_LEVELS:
+            problem = f"references lead through {levels} levels of schemas; {MAX_LEVELS} is the most."
+            raise self._fault("", f"{problem} Write schemas that are used once where they are used.")
 
     def _format(self, name: Any, schema: Mapping[str, Any], at: str) -> dict[str, Any]:
         """A format, or what it comes to in keywords that are enforced."""
@@ -301,6 +311,13 @@ class Document:
             problem = f"{least} properties cannot be enforced beside {len(required)} required ones"
             raise self._fault(f"{at}/minProperties", f"{problem}: other keys may repeat. Name what is required.")
 
+    def _check_divisor(self, value: Any, at: str) -> None:
+        digits = repr(value).partition("e")[0].replace(".", "").strip("0")
+        if digits.isdecimal() and int(digits) > MAX_DIVISOR:
+            raise self._fault(
+                at, f"multiples of {value!r} are too many to tell apart: take a divisor below {MAX_DIVISOR}."
+            )
+
     def _check_writable(self, value: Any, at: str) -> None:
         for text in _strings(value):
             if found := _UNWRITABLE.search(text):
@@ -313,15 +330,20 @@ class Document:
 
 def check_depth(value: Any, name: str, pointer: str) -> None:
     """GrammarError for a value, called by this name, that is too deep to be read."""
-    level, values = 0, [value]
-    while values:
-        level += 1
-        if level > MAX_DEPTH:
-            raise GrammarError(
-                f"The {name} at {pointer or '/'} has more than {MAX_DEPTH} levels of objects and lists within one "
-                "another: put inner schemas under $defs."
-            )
+    if depth(value) > MAX_DEPTH:
+        raise GrammarError(
+            f"The {name} at {pointer or '/'} has more than {MAX_DEPTH} levels of objects and lists within one another: "
+            "put inner schemas under $defs."
+        )
+
+
+def depth(value: Any) -> int:
+    """Levels of objects and lists within one another, up to one more than may be."""
+    levels, values = 0, [value]
+    while values and levels <= MAX_DEPTH:
+        levels += 1
         values = [inner for value in values for inner in _inner(value)]
+    return levels
 
 
 def _inner(value: Any) -> Iterator[Any]:
@@ -359,10 +381,3 @@ def _kind(value: object) -> str:
 def _escaped(key: str) -> str:
     """A key as a step of a JSON pointer (RFC 6901)."""
     return key.replace("~", "~0").replace("/", "~1")
-
-
-def _unquoted(fragment: str) -> str:
-    """A URI's fragment as the JSON pointer that it quotes."""
-    from urllib.parse import unquote
-
-    return unquote(fragment)

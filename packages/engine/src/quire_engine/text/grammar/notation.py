@@ -19,7 +19,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quire_engine.text.grammar.json_schema import COMPACT, Document, JsonStyle
-from quire_engine.text.grammar.patterns import as_terminal
+from quire_engine.text.grammar.patterns import as_terminal, check_unicode
 from quire_engine.text.tokenizer import Tokenizer
 
 
@@ -37,6 +37,7 @@ class GrammarText:
 
     def text(self, literal: str) -> str:
         """This very text; marks in it that are tokens are those tokens."""
+        check_unicode(literal, f"The text {literal!r}")
         parts: list[str] = []
         end = 0
         for found in self._cuts.finditer(literal):
@@ -62,7 +63,9 @@ class GrammarText:
         return self._terminal(as_terminal(pattern))
 
     def one_of(self, literals: Sequence[str]) -> str:
-        """One of these texts, letter by letter: marks in them are text."""
+        """One of these texts, letter by letter: marks in them are text. GrammarError for what is no Unicode."""
+        for literal in literals:
+            check_unicode(literal, f"The choice {literal!r}")
         return self.rule(" | ".join(_quoted(literal)[0] if literal else '""' for literal in literals))
 
     def grammar(self, lark: str) -> str:
