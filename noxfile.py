@@ -177,6 +177,27 @@ def fields(session: nox.Session) -> None:
     session.run("python", "-m", "tools.fields", *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
+@nox.session(name="demo-model")
+def demo_model(session: nox.Session) -> None:
+    """Train the embedded model into build/demo-model: `nox -s demo-model -- [--minutes M] [--until SHARE]`."""
+    install(session, *PACKAGES, groups=())
+    session.run("python", "-m", "tools.demo_model.train", *session.posargs)
+
+
+@nox.session(name="demo-eval")
+def demo_eval(session: nox.Session) -> None:
+    """Ask a model the held-out questions through a real server: `nox -s demo-eval -- [CHECKPOINT] [--each N]`."""
+    install(session, *PACKAGES, groups=())
+    session.run("python", "-m", "tools.demo_model.evaluate", *session.posargs)
+
+
+@nox.session(name="demo-page")
+def demo_page(session: nox.Session) -> None:
+    """Write a run's figures and scores into docs/demo-model.md: `nox -s demo-page -- [FOLDER]`."""
+    install(session, *PACKAGES, groups=("bench",))
+    session.run("python", "-m", "tools.demo_model.page", *session.posargs)
+
+
 @nox.session
 def bench(session: nox.Session) -> None:
     """Every benchmark that this machine allows, results and page written: `nox -s bench -- [--cache FOLDER]`."""
