@@ -22,10 +22,6 @@ VALUES: dict[str, dict[str, Any]] = {
     "features": {"features": "x"},
     "kv_transfer_params": {"kv_transfer_params": {"a": 1}},
     "mm_processor_kwargs": {"mm_processor_kwargs": {"a": 1}},
-    "response_format": {"response_format": {"type": "json_object"}},
-    "structured_outputs": {"structured_outputs": {"regex": "a+"}},
-    "thinking_token_budget": {"thinking_token_budget": 5},
-    "tool_choice": {"tools": [TOOL], "tool_choice": "required"},
 }
 
 
@@ -47,12 +43,6 @@ def test_its_default_is_no_reason_to_refuse(api: Api, model: str, field: str) ->
 def test_text_is_a_format_that_asks_for_nothing(api: Api, model: str) -> None:
     path, body = BODIES[model]
     api.post(path, **body, response_format={"type": "text"})
-
-
-@pytest.mark.parametrize("choice", [{}, {"tool_choice": "auto"}, {"tool_choice": {"function": {"name": "f"}}}])
-def test_tools_that_could_be_called_are_refused(api: Api, choice: dict[str, Any]) -> None:
-    path, body = BODIES["ChatCompletionRequest"]
-    assert api.refusal(path, **body, tools=[TOOL], **choice)["param"] == "tool_choice"
 
 
 def test_tools_that_may_not_be_called_are_shown_to_the_model(api: Api) -> None:

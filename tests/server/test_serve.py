@@ -76,17 +76,6 @@ def test_what_is_open_to_everybody_is_said() -> None:
     assert notes(host="0.0.0.0", api_key=("k",)) == []
 
 
-def test_what_is_taken_for_compatibility_is_said() -> None:
-    told = dict.fromkeys(("enable_auto_tool_choice", "tool_call_parser", "reasoning_parser"), True)
-    fields = {name: True if name.startswith("enable") else "x" for name in told}
-    notes = [text for label, text in addressed("http://here", ("m",), settings(**fields)) if label == "note"]
-    assert [note.split()[0] for note in notes] == [
-        "--enable-auto-tool-choice",
-        "--tool-call-parser",
-        "--reasoning-parser",
-    ]
-
-
 @pytest.mark.parametrize(
     ("fields", "part"),
     [

@@ -141,6 +141,14 @@ def test_fields_that_the_template_does_not_read_are_named(tokenizer, renderer):
     assert renderer.unread(chat(chat_template="own", documents=[{"text": "d"}])) == []
 
 
+def test_tools_that_may_not_be_called_are_shown_unless_the_server_hides_them(renderer, tokenizer):
+    roomy = decisions().model_copy(update={"max_model_len": 512})
+    for hides, choice, is_shown in ((False, "none", True), (True, "none", False), (True, "auto", True)):
+        asking = Renderer(tokenizer, roomy, hides_idle_tools=hides)
+        ids = asking.render_chat(chat(tools=[TOOL], tool_choice=choice)).token_ids
+        assert ('"look"' in tokenizer.decode(ids, False)) == is_shown
+
+
 def test_a_variable_cannot_contradict_the_field_of_its_name(renderer, tokenizer):
     effort = {"chat_template_kwargs": {"reasoning_effort": "high"}}
     assert refusal(renderer.render_chat, chat(reasoning_effort="low", **effort)).param.endswith(".reasoning_effort")

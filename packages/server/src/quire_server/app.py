@@ -10,10 +10,12 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from quire_engine.async_engine import AsyncEngine
+from quire_engine.text.answers import Answers
 from quire_engine.text.template import Renderer
 from quire_server.__about__ import __version__
 from quire_server.dependencies import Serving
 from quire_server.errors import install_error_answers
+from quire_server.formats import answers_of
 from quire_server.middleware import USER_HEADER, AnswerHeaders, ApiKeys, BodyLimit, RequestIds
 from quire_server.routes import routers
 from quire_server.settings import ServerSettings
@@ -36,19 +38,22 @@ def build_app(settings: ServerSettings) -> FastAPI:
     return app
 
 
-def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_name: str) -> None:
+def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_name: str) -> Serving:
     """Let the application answer for this engine. `model_name` is what its model is called unless named otherwise.
 
     The engine stays the caller's: it is neither started nor closed here. ConfigError if the settings contradict it.
     """
-    app.state.serving = Serving(
+    answers = None if engine.tokenizer is None else answers_of(engine.tokenizer, settings)
+    app.state.serving = serving = Serving(
         engine=engine,
         settings=settings,
         names=settings.names(model_name),
         root=model_name,
-        text=renderer(engine, settings),
+        text=renderer(engine, settings, answers),
+        answers=answers,
         started=int(time.time()),
     )
+    return serving
 
 
 def build_schemas(app: FastAPI) -> None:
@@ -79,7 +84,7 @@ def middleware(settings: ServerSettings) -> list[Middleware]:
     ]
 
 
-def renderer(engine: AsyncEngine, settings: ServerSettings) -> Renderer | None:
+def renderer(engine: AsyncEngine, settings: ServerSettings, answers: Answers | None) -> Renderer | None:
     """What turns requests into prompts, with the settings' chat template; None for an engine without a tokenizer."""
     if engine.tokenizer is None:
         return None
@@ -88,4 +93,6 @@ def renderer(engine: AsyncEngine, settings: ServerSettings) -> Renderer | None:
         engine.decisions,
         chat_template=settings.read_chat_template(),
         trust_request_chat_template=settings.trust_request_chat_template,
+        hides_idle_tools=settings.exclude_tools_when_tool_choice_none,
+        answers=answers,
     )

@@ -16,6 +16,7 @@ from fastapi import Depends, Request
 from quire_engine.admission import check_answers
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.errors import RequestError
+from quire_engine.text.answers import Answers
 from quire_engine.text.template import Renderer
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -35,8 +36,12 @@ from quire_server.errors import ModelNotFound
 from quire_server.middleware import REQUEST_ID, handles_strictly, name_user
 from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
+from quire_server.replies.message import Reading
 from quire_server.settings import ServerSettings
 from quire_server.unknown import judged, strangers
+
+END_OF_PROMPT = 64
+"""Tokens that hold what a chat template writes behind the last message."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -65,6 +70,8 @@ class Serving:
     """Where the model came from, as it was asked for."""
     text: Renderer | None
     """Turns requests into prompts; None when the server runs without a tokenizer."""
+    answers: Answers | None
+    """Says how answers are read; None when the server runs without a tokenizer."""
     started: int
     """When the model was first served, in seconds since 1970."""
 
@@ -104,9 +111,25 @@ class Serving:
         unread: list[str] = []
         if self.text is not None and isinstance(request, ChatCompletionRequest | TokenizeChatRequest):
             unread = self.text.unread(request)
-        forces_usage = self.settings.enable_force_include_usage
         return unknown + report_fields_without_effect(
-            request, self.engine.tokenizer, unread=unread, forces_usage=forces_usage, strict=strict
+            request,
+            self.engine.tokenizer,
+            unread=unread,
+            strict=strict,
+            forces_usage=self.settings.enable_force_include_usage,
+            reads_calls=self.answers is None or self.answers.tools is not None,
+            tells_reasoning=self.answers is None or self.answers.reasoning is not None,
+        )
+
+    def reading(self, request: ChatCompletionRequest, prompt: GenerateRequest) -> Reading:
+        """How the answers to a conversation are read."""
+        answers = _or_refuse(self.answers)
+        # What a prompt ends with says whether reasoning has begun; a message that is continued can be all of it.
+        shown = prompt.token_ids if request.continue_final_message else prompt.token_ids[-END_OF_PROMPT:]
+        text = self.tokenizer.decode(shown, skip_special_tokens=False) if answers.reasoning else ""
+        return Reading(
+            lambda: answers.parser(request, text),
+            tells_reasoning=answers.reasoning is not None,
         )
 
     def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:

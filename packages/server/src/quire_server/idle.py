@@ -31,13 +31,18 @@ _NO_DRAW = "beam search goes by the model's own log-probabilities, without a dra
 _NO_TEXT = "the answer is token ids, whatever their text"
 
 
-def idle_fields(request: BaseModel, *, forces_usage: bool = False) -> Iterator[tuple[str, str]]:
+def idle_fields(
+    request: BaseModel, *, forces_usage: bool = False, reads_calls: bool = True, tells_reasoning: bool = True
+) -> Iterator[tuple[str, str]]:
     """The fields of a request that are set to something and change nothing, by their paths, each with the reason.
 
-    `forces_usage` says that the server tells every stream's usage, asked or not.
+    `forces_usage` says that the server tells every stream's usage, asked or not; `reads_calls` and `tells_reasoning`,
+    that it knows the formats of tool calls and of reasoning.
     """
     if isinstance(request, ChatCompletionRequest | CompletionRequest):
         yield from _of_text(request)
+        if isinstance(request, ChatCompletionRequest):
+            yield from _of_formats(request, reads_calls=reads_calls, tells_reasoning=tells_reasoning)
     elif isinstance(request, GenerateRequest):
         yield from _of_token_ids(request, request.sampling_params)
     else:
@@ -54,6 +59,18 @@ def _of_text(request: ChatCompletionRequest | CompletionRequest) -> Iterator[tup
         yield from _of_draws(request)
     elif request.length_penalty != 1:
         yield "length_penalty", "it is for beam search, and use_beam_search is not set"
+
+
+def _of_formats(
+    request: ChatCompletionRequest, *, reads_calls: bool, tells_reasoning: bool
+) -> Iterator[tuple[str, str]]:
+    if not reads_calls and request.tools and request.tool_choice == "auto":
+        yield (
+            "tool_choice",
+            "calls of this model cannot be read, so they are text; --tool-call-parser names their format",
+        )
+    if not tells_reasoning and not request.include_reasoning:
+        yield "include_reasoning", "reasoning cannot be told apart; --reasoning-parser names its format"
 
 
 def _of_token_ids(request: GenerateRequest, params: SamplingParams) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,6 @@ A field is honoured, refused here, or reported in the answer; never dropped in s
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
 
 from pydantic import BaseModel
 
@@ -14,11 +13,8 @@ from quire_engine.errors import RequestError
 from quire_engine.text.tokenizer import Tokenizer
 from quire_server.idle import idle_fields
 
-_CONSTRAINTS = "constrained outputs are not built yet; ask for the format in the prompt"
 _TRANSFER = "no KV connector is built yet; leave the field out"
 _MULTIMODAL = "images, audio and video are not built yet; send text"
-_TOOLS = "tool calls are not parsed yet; with tool_choice none the tools are shown to the model"
-_REASONING = "reasoning is not told apart from the answer yet"
 _SPACES = "this model's tokenizer puts none there by itself"
 
 _UNREAD = "the chat template does not read it"
@@ -26,13 +22,7 @@ _UNREAD = "the chat template does not read it"
 REFUSALS: Mapping[tuple[str, str], str] = {
     ("ChatCompletionRequest", "kv_transfer_params"): _TRANSFER,
     ("ChatCompletionRequest", "mm_processor_kwargs"): _MULTIMODAL,
-    ("ChatCompletionRequest", "response_format"): _CONSTRAINTS,
-    ("ChatCompletionRequest", "structured_outputs"): _CONSTRAINTS,
-    ("ChatCompletionRequest", "thinking_token_budget"): _REASONING,
-    ("ChatCompletionRequest", "tool_choice"): _TOOLS,
     ("CompletionRequest", "kv_transfer_params"): _TRANSFER,
-    ("CompletionRequest", "response_format"): _CONSTRAINTS,
-    ("CompletionRequest", "structured_outputs"): _CONSTRAINTS,
     ("GenerateRequest", "features"): _MULTIMODAL,
     ("GenerateRequest", "kv_transfer_params"): _TRANSFER,
     ("TokenizeChatRequest", "mm_processor_kwargs"): _MULTIMODAL,
@@ -40,8 +30,6 @@ REFUSALS: Mapping[tuple[str, str], str] = {
 """(model, field) → why a request that sets the field is refused."""
 
 REPORTS: Mapping[tuple[str, str], str] = {
-    ("ChatCompletionRequest", "include_reasoning"): _REASONING,
-    ("ChatCompletionRequest", "parallel_tool_calls"): "tool calls are not parsed yet, so there are never several",
     ("ChatCompletionRequest", "spaces_between_special_tokens"): _SPACES,
     ("CompletionRequest", "spaces_between_special_tokens"): _SPACES,
 }
@@ -52,21 +40,13 @@ _UNLESS: Mapping[str, Callable[[Tokenizer], bool]] = {
 }
 """Fields of REPORTS that do take effect with some tokenizers."""
 
-_HONOURED: Mapping[tuple[str, str], Callable[[Any], bool]] = {
-    ("ChatCompletionRequest", "response_format"): lambda value: value.type == "text",
-    ("CompletionRequest", "response_format"): lambda value: value.type == "text",
-}
-"""Values of refused fields that ask for nothing that is missing."""
-
 _EMPTY: tuple[object, ...] = (None, "", [], {}, ())
 
 
 def refuse_fields_not_built(request: BaseModel) -> None:
     """RequestError with the reason, for a field that is set to something and would take no effect."""
     for name, reason in _set_fields(request, REFUSALS):
-        honoured = _HONOURED.get((type(request).__name__, name))
-        if not (honoured and honoured(getattr(request, name))):
-            raise RequestError(f"{name} is not supported here: {reason}.", param=name)
+        raise RequestError(f"{name} is not supported here: {reason}.", param=name)
 
 
 def report_fields_without_effect(
@@ -74,15 +54,15 @@ def report_fields_without_effect(
     tokenizer: Tokenizer | None,
     *,
     unread: Iterable[str] = (),
-    forces_usage: bool = False,
     strict: bool,
+    **server: bool,
 ) -> tuple[str, ...]:
     """A sentence for each field that is set to something and changes nothing; RequestError if that is not wanted.
 
-    `unread` are those that the chat template does not look at; `forces_usage` is as in idle_fields().
+    `unread` are those that the chat template does not look at; what idle_fields() takes of the `server` goes there.
     """
     warnings = []
-    idle = idle_fields(request, forces_usage=forces_usage)
+    idle = idle_fields(request, **server)
     for name, reason in (*_set_fields(request, REPORTS), *idle, *((name, _UNREAD) for name in unread)):
         if tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer):
             continue

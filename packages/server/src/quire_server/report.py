@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 from quire_engine.checkpoint import DEFAULT_MODEL_NAME
 from quire_engine.config import Decisions, EngineConfig, Fused, Quantized
@@ -11,13 +11,6 @@ from quire_server.__about__ import __version__
 from quire_server.settings import ServerSettings
 
 WIDTH = 100
-
-COMPATIBILITY: Mapping[str, str] = {
-    "enable_auto_tool_choice": "--enable-auto-tool-choice has no effect yet: tool calls are not parsed",
-    "tool_call_parser": "--tool-call-parser has no effect yet: tool calls are not parsed",
-    "reasoning_parser": "--reasoning-parser has no effect yet: reasoning is not parsed",
-}
-"""Settings that are taken for compatibility, and what is said of them at the start."""
 
 
 def check(config: EngineConfig) -> int:
@@ -90,9 +83,6 @@ def rounded(weights: Quantized) -> str:
 
 def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> Iterator[tuple[str, str]]:
     """Where the server is to be found and what else to know of it, as (label, text)."""
-    for setting, told in COMPATIBILITY.items():
-        if getattr(settings, setting):
-            yield "note", told
     if not settings.api_key and settings.host not in ("127.0.0.1", "localhost", "::1") and settings.uds is None:
         yield "note", "anybody who reaches this address may use it; --api-key asks for a key"
     yield "names", ", ".join(names)

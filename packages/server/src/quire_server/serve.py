@@ -66,8 +66,11 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
                 say(*report.lines(report.described(name, engine.decisions)))
                 app = await building
                 from quire_server.app import attach
+                from quire_server.formats import described
 
-                attach(app, engine, settings, name)
+                serving = attach(app, engine, settings, name)
+                if serving.answers is not None:
+                    say(*report.lines(described(serving.answers, settings)))
                 entrance.open(app)
                 announce(name, settings, listener, began)
                 await answered

@@ -6,10 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quire_engine.errors import ConfigError
 from quire_server.unknown import Policy
+
+AUTO, NONE = "auto", "none"
+"""What stands for a format's name: the one that is found, and no format."""
 
 
 def _keys_of_the_environment() -> tuple[str, ...]:
@@ -70,12 +73,22 @@ class ServerSettings(BaseModel):
     disable_fastapi_docs: bool = False
     """Serve neither /docs, /redoc nor /openapi.json."""
 
-    enable_auto_tool_choice: bool = False
-    """Taken for compatibility: tool calls are not parsed yet."""
-    tool_call_parser: str | None = None
-    """Taken for compatibility: tool calls are not parsed yet."""
-    reasoning_parser: str | None = None
-    """Taken for compatibility: reasoning is not parsed yet."""
+    tool_call_parser: str = AUTO
+    """Format in which the model writes tool calls; auto goes by its chat template, none reads no calls."""
+    reasoning_parser: str = AUTO
+    """Format in which the model writes its reasoning; auto goes by its chat template, none tells it not apart."""
+    tool_strictness: bool = True
+    """Hold a tool call to its schema from its first mark on, wherever the model begins one; else only if asked to."""
+    exclude_tools_when_tool_choice_none: bool = False
+    """Show the model no tools when the request says that none may be called."""
+    budget_closing: bool = True
+    """Lead an answer that has a form to its end before it is cut by its length, so that it is always complete."""
+    max_grammar_size: Annotated[int, Field(ge=1024)] = 4_000_000
+    """Longest grammar that an answer's form may come to, in characters."""
+    max_cached_grammars: Annotated[int, Field(ge=1)] = 256
+    """Grammars that are remembered to be sound, so that they are not tried out again."""
+    default_thinking_token_budget: Annotated[int, Field(ge=0)] | None = None
+    """Longest reasoning, in tokens, of requests that do not say; no limit when absent."""
 
     shutdown_timeout: Annotated[float, Field(ge=0)] = 30.0
     """Seconds that running requests get to finish after SIGTERM or Ctrl+C; what is left is then cut off."""
@@ -83,6 +96,19 @@ class ServerSettings(BaseModel):
     """How much the HTTP layer logs."""
     disable_uvicorn_access_log: bool = False
     """Log no line per request, whatever the level."""
+
+    @field_validator("tool_call_parser", "reasoning_parser")
+    @classmethod
+    def _is_a_format(cls, name: str, info: ValidationInfo) -> str:
+        from quire_engine.text.formats.reasoning import reasoning_format
+        from quire_engine.text.formats.tools import tool_format
+
+        if name not in (AUTO, NONE):
+            try:
+                (tool_format if info.field_name == "tool_call_parser" else reasoning_format)(name)
+            except ConfigError as error:
+                raise ValueError(str(error)) from error
+        return name
 
     def names(self, model: str) -> tuple[str, ...]:
         """The names that requests may give, when the model itself is called `model`."""

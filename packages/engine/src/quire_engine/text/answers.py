@@ -25,6 +25,7 @@ from quire_protocol import (
     ChatCompletionRequest,
     ChatCompletionToolsParam,
     CompletionRequest,
+    SamplingParams,
     StructuredOutputsParams,
 )
 from quire_protocol.formats import constrain
@@ -98,6 +99,13 @@ class Answers:
         return Rendered(
             constraint=self._constraint(plan), thinking=self._thinking(request, plan), shown_ids=self._shown(plan)
         )
+
+    def rendered_params(self, params: SamplingParams) -> Rendered:
+        """The same for a request of token ids, whose answers are read by nobody here."""
+        asked = params.structured_outputs
+        has_form = asked is not None and bool(asked.constraints)
+        plan = Plan(asked=asked, param="structured_outputs") if has_form else Plan()
+        return Rendered(constraint=self._constraint(plan))
 
     def parser(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Parser | None:
         """A parser for one answer to it; None where all text is content."""

@@ -8,11 +8,13 @@ from itertools import chain, count
 from types import MappingProxyType
 from typing import Any, TypeAlias, cast
 
+from msgspec import structs
 from pydantic import ValidationError
 
 from quire_engine.config import Decisions
 from quire_engine.errors import ConfigError, RequestError
-from quire_engine.sequence import Rendered, RenderedRequest
+from quire_engine.sequence import Rendered, RenderedRequest, rendered
+from quire_engine.text.answers import Answers
 from quire_engine.text.conversation import conversation
 from quire_engine.text.embeds import Rows, read_rows
 from quire_engine.text.infill import Infill
@@ -51,12 +53,20 @@ class Renderer:
         *,
         chat_template: str | None = None,
         trust_request_chat_template: bool = False,
+        hides_idle_tools: bool = False,
+        answers: Answers | None = None,
     ) -> None:
+        """`hides_idle_tools` keeps tools from the template where the request lets none be called.
+
+        `answers` says what answers may be; without it they may be anything.
+        """
         self._tokenizer = tokenizer
         self._defaults = decisions.sampling_defaults
         self._lengths = Lengths(decisions.max_model_len, decisions.sampling_defaults.get("max_new_tokens"))
         self._chat_template = chat_template
         self._trusts_requests = trust_request_chat_template
+        self._hides_idle_tools = hides_idle_tools
+        self._answers = answers
         self._processor_pattern = decisions.logits_processor_pattern
         self._vocab_size = decisions.vocab_size
         self._infill = Infill.of(tokenizer)
@@ -78,7 +88,8 @@ class Renderer:
         if request.max_completion_tokens is not None:
             answer = Answer("max_completion_tokens", request.max_completion_tokens)
         ids = self._encode(prompt, request.add_special_tokens, "messages")
-        return self._generate(request, ids, answer, field="messages", request_id=request.request_id)
+        generate = self._generate(request, ids, answer, field="messages", request_id=request.request_id)
+        return generate if self._answers is None else with_added(generate, self._answers.rendered(request, prompt))
 
     def render_completion(self, request: CompletionRequest) -> list[GenerateRequest]:
         """One for each prompt, in order. RequestError names the field at fault."""
@@ -91,10 +102,14 @@ class Renderer:
         answer = Answer("max_tokens", request.max_tokens, is_default="max_tokens" not in request.model_fields_set)
         names = chain([request.request_id], (f"{request.request_id}-{place}" for place in count(1)))
         embedded = [self._generate_embedded(request, rows, answer, next(names)) for rows in self._embeds(request)]
-        return embedded + [
+        prompts = embedded + [
             self._generate(request, ids, answer, field="prompt", request_id=next(names))
             for ids in self._prompts(request)
         ]
+        if self._answers is None:
+            return prompts
+        added = self._answers.rendered(request)
+        return [with_added(prompt, structs.replace(added, embeds=rendered(prompt).embeds)) for prompt in prompts]
 
     def render_tokens(self, request: GenerateRequest) -> GenerateRequest:
         """A prompt that comes as token ids: truncated, and with bad words as ids. RequestError names the field."""
@@ -103,7 +118,8 @@ class Renderer:
         ids = self._lengths.truncated(request.token_ids, params.truncate_prompt_tokens, answer)
         words = tuple(dict.fromkeys((*params.bad_words_token_ids, *self._bad_words(params.bad_words))))
         ready = replace(params, truncate_prompt_tokens=None, bad_words_token_ids=words)
-        return request.model_copy(update={"token_ids": ids, "sampling_params": ready})
+        generate = request.model_copy(update={"token_ids": ids, "sampling_params": ready})
+        return generate if self._answers is None else with_added(generate, self._answers.rendered_params(params))
 
     def unread(self, request: ChatCompletionRequest | TokenizeChatRequest) -> list[str]:
         """The fields that say something which the chat template does not read, so that they change nothing.
@@ -141,8 +157,7 @@ class Renderer:
                 f"chat_template_kwargs cannot set {taken[0]}: the request's own fields decide it.",
                 param=f"chat_template_kwargs.{taken[0]}",
             )
-        # A description nobody gave must not reach the prompt as "null".
-        tools = [tool.model_dump(exclude_none=True) for tool in request.tools or ()] or None
+        tools = self._shown_tools(request)
         source = self._template_source(request.chat_template, has_tools=tools is not None)
         template = ChatTemplate.of(source)
         return self._tokenizer.apply_chat_template(
@@ -154,6 +169,14 @@ class Renderer:
             continue_final_message=request.continue_final_message,
             **{**variables, **extra},
         )
+
+    def _shown_tools(self, request: ChatCompletionRequest | TokenizeChatRequest) -> list[dict[str, Any]] | None:
+        """The tools that the template shows to the model."""
+        is_idle = isinstance(request, ChatCompletionRequest) and request.tool_choice == "none"
+        if not request.tools or (is_idle and self._hides_idle_tools):
+            return None
+        # A description nobody gave must not reach the prompt as "null".
+        return [tool.model_dump(exclude_none=True) for tool in request.tools]
 
     def _template_source(self, requested: str | None, *, has_tools: bool) -> str:
         """The template to use: the request's own if that is allowed, else the server's, else the checkpoint's."""
@@ -328,6 +351,11 @@ class Renderer:
                     forms[ids] = None
                     lengths.add(len(ids))
         return tuple(forms)
+
+
+def with_added(request: GenerateRequest, rendered: Rendered) -> GenerateRequest:
+    """The request with what the text side adds to it, if that is anything."""
+    return RenderedRequest.of(request, rendered) if rendered != Rendered() else request
 
 
 def _located(error: ValidationError) -> RequestError:

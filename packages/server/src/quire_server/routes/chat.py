@@ -22,5 +22,6 @@ async def create_chat_completion(request: ChatCompletionRequest, http: Request, 
         prompt = await off_loop(serving.renderer.render_chat, request)
         outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
     heading = serving.heading("chatcmpl", request_id(http, request.request_id), warnings)
-    reply = ChatReply(request, prompt, outputs, heading, serving.tokenizer, serving.settings)
+    reading = serving.reading(request, prompt)
+    reply = ChatReply(request, prompt, outputs, heading, serving.tokenizer, serving.settings, reading)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)

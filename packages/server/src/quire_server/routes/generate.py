@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from quire_protocol import GenerateRequest, GenerateResponse
 from quire_server.bodies import JsonRoute
-from quire_server.dependencies import ServingDep, in_fields_of, request_id
+from quire_server.dependencies import ServingDep, in_fields_of, off_loop, request_id
 from quire_server.replies.generate import GenerateReply
 from quire_server.routes.documented import STREAMED
 from quire_server.streams import respond
@@ -21,7 +21,7 @@ async def generate(request: GenerateRequest, http: Request, serving: ServingDep)
     prompt = request.model_copy(update={"request_id": request_id(http, request.request_id)})
     with in_fields_of(request):
         if serving.text is not None:
-            prompt = serving.text.render_tokens(prompt)
+            prompt = await off_loop(serving.text.render_tokens, prompt)
         outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
     reply = GenerateReply(prompt, outputs, serving.settings, warnings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)
