@@ -7,7 +7,6 @@ knows no marks but those that it is given.
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -143,24 +142,24 @@ def _escaped(text: str) -> str:
 
 
 def as_json(text: str, types: frozenset[str]) -> str:
-    """What a text means as a value of one of these types, as JSON; a string if it can be no other."""
+    """What a text means as a value of one of these types, as JSON.
+
+    JSON of another type stays what it is where strings are not allowed either; what is no JSON is a string.
+    """
     written = text.strip()
-    written = _PYTHON_WORDS.get(written, written)
     source = Source()
-    source.add(written)
+    source.add(_PYTHON_WORDS.get(written, written))
     source.end()
     try:
         meant = "".join(piece for piece in json_value(source) if piece)
     except Malformed:
         meant = ""
-    if meant and not source.size and _is_of(json.loads(meant), types):
+    if meant and not source.size and ("string" not in types or _is_of(json.loads(meant), types)):
         return meant
     return json.dumps(text, ensure_ascii=False)
 
 
 def _is_of(meant: Any, types: frozenset[str]) -> bool:
-    if isinstance(meant, float) and not math.isfinite(meant):
-        return False  # 1e999: what cannot be held is not sent on as a number
     kind = type_of(meant)
     return kind in types or (kind == "integer" and "number" in types)
 
