@@ -22,6 +22,10 @@ SILENT = -100
 """The label of what is not to be learned."""
 TOGETHER = 4096
 """Tokens that are computed at once, padding included: what keeps two cores busy and stays near them."""
+ENOUGH = 1024
+"""Tokens from which on a batch is left rather than filled with longer samples,"""
+STRETCH = 1.3
+"""that is, with samples so much longer than its shortest."""
 
 
 class Encoded(NamedTuple):
@@ -42,6 +46,8 @@ class Batch:
     """[rows, length] int64: the token that follows, or SILENT."""
     tasks: tuple[str, ...]
     """Of each row."""
+    tokens: int
+    """What is no padding."""
 
     @property
     def spoken(self) -> int:
@@ -78,15 +84,22 @@ def step_batches(
 
 
 def by_length(samples: Sequence[Encoded], pad: int) -> list[Batch]:
-    """Batches of at most TOGETHER tokens each, unless one sample alone is longer."""
+    """Batches of at most TOGETHER tokens, unless one sample alone is longer; smaller where more would be padding."""
     batches: list[Batch] = []
     rows: list[Encoded] = []
     for one in sorted(samples, key=lambda each: len(each.ids)):
-        if rows and (len(rows) + 1) * len(one.ids) > TOGETHER:
+        if rows and not _fits(rows, one):
             batches.append(stacked(rows, pad))
             rows = []
         rows.append(one)
     return [*batches, stacked(rows, pad)] if rows else batches
+
+
+def _fits(rows: Sequence[Encoded], one: Encoded) -> bool:
+    """Whether a sample, no shorter than these, goes with them."""
+    size = (len(rows) + 1) * len(one.ids)
+    is_stretched = len(one.ids) > STRETCH * len(rows[0].ids)
+    return size <= TOGETHER and not (is_stretched and size > ENOUGH)
 
 
 def stacked(rows: Sequence[Encoded], pad: int) -> Batch:
@@ -94,7 +107,7 @@ def stacked(rows: Sequence[Encoded], pad: int) -> Batch:
     length = max(len(one.ids) for one in rows)
     ids = torch.tensor([one.ids + [pad] * (length - len(one.ids)) for one in rows])
     labels = torch.tensor([one.labels + [SILENT] * (length - len(one.ids)) for one in rows])
-    return Batch(ids, labels, tuple(one.task for one in rows))
+    return Batch(ids, labels, tuple(one.task for one in rows), sum(len(one.ids) for one in rows))
 
 
 def _stream(tokenizer: Tokenizer, seed: int, step: int, lengths: Lengths) -> Iterator[Encoded]:

@@ -111,10 +111,11 @@ class Run:
         saved = probed = trainer.seconds
         with tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
             while (progress := self.budget.progress(trainer)) < until:
-                loss = self._step(trainer, words, progress)
+                done = self._step(trainer, words, progress)
                 trainer.seconds = before + time.perf_counter() - began
+                self.log.write(step=trainer.step, kind="step", seconds=round(trainer.seconds, 2), **done)
                 bar.update(100 * min(self.budget.progress(trainer), 1) - bar.n)
-                bar.set_postfix_str(f"step {trainer.step}, loss {loss:.3f}")
+                bar.set_postfix_str(f"step {trainer.step}, loss {done['loss']:.3f}")
                 if trainer.seconds - saved >= SAVE_EVERY:
                     trainer.save(self.state)
                     saved = trainer.seconds
@@ -124,8 +125,8 @@ class Run:
         trainer.save(self.state)
         self._probe(trainer, asked)
 
-    def _step(self, trainer: Trainer, words: PreTrainedTokenizerFast, progress: float) -> float:
-        """One step, and its line of the log; its loss."""
+    def _step(self, trainer: Trainer, words: PreTrainedTokenizerFast, progress: float) -> dict[str, float]:
+        """One step; what the log says of it."""
         now, share = schedule.stage(progress, self.stages), schedule.rate(progress)
         batches = step_batches(
             words.backend_tokenizer,
@@ -136,18 +137,13 @@ class Run:
             longest=now.longest,
             pad=words.pad_token_id,
         )
-        loss = trainer.learn(batches, share)
-        self.log.write(
-            step=trainer.step,
-            kind="step",
-            seconds=round(trainer.seconds, 2),
-            progress=round(progress, 5),
-            rate=round(share, 4),
-            tokens=sum(each.ids.numel() for each in batches),
-            spoken=sum(each.spoken for each in batches),
-            loss=loss,
-        )
-        return loss
+        return {
+            "progress": round(progress, 5),
+            "rate": round(share, 4),
+            "tokens": sum(each.tokens for each in batches),
+            "spoken": sum(each.spoken for each in batches),
+            "loss": trainer.learn(batches, share),
+        }
 
     def _probe(self, trainer: Trainer, asked: list[probe.Batch]) -> None:
         self.log.write(step=trainer.step, kind="probe", exact=probe.shares(trainer, asked))

@@ -167,12 +167,12 @@ def test_digits_are_tokens_of_their_own(words: PreTrainedTokenizerFast) -> None:
 
 def test_a_probe_knows_the_right_answer_when_it_is_learned_by_heart(words: PreTrainedTokenizerFast) -> None:
     trainer = Trainer(fresh(replace(TINY, hidden=64), words, 0), dtype=torch.float32)
-    rows = [encode(one, words.backend_tokenizer)._replace(task="greeting") for one in held_out("greeting", 2)]
+    rows = [encode(one, words.backend_tokenizer) for one in held_out("arithmetic at once", 2)]
     batches = by_length(rows, words.pad_token_id)
-    assert probe.shares(trainer, batches) == {"greeting": 0.0}
+    assert probe.shares(trainer, batches) == {"arithmetic at once": 0.0}
     for step in range(60):
         trainer.learn(batches, 1 - step / 60)
-    assert probe.shares(trainer, batches) == {"greeting": 1.0}
+    assert probe.shares(trainer, batches) == {"arithmetic at once": 1.0}
 
 
 def test_the_rate_rises_stays_and_falls_to_nothing() -> None:
