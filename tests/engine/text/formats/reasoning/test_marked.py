@@ -27,7 +27,7 @@ BEGUN_BY_THE_MODEL = [
     Example("newlines before", "\n<think>How?</think>So.", HOW),
     Example("newlines within", "<think>\n\nHow?\n\nWhy?\n</think>So.", [Reasoning("How?\n\nWhy?"), Content("So.")]),
     Example("no reasoning", "So.", [Content("So.")]),
-    Example("no reasoning, and newlines", "\n\nSo.", [Content("\n\nSo.")]),
+    Example("no reasoning, and newlines", "\n\nSo.\n", [Content("So.\n")]),
     Example("empty reasoning", "<think>\n\n</think>\n\nSo.", [Content("So.")]),
     Example("an end alone", "</think>\n\nSo.", [Content("So.")]),
     Example("no answer", "<think>How?</think>", [Reasoning("How?")]),
@@ -131,7 +131,9 @@ def test_the_grammar_asks_for_reasoning_to_be_closed_before_the_answer(form):
     assert not takes(opened, "12")
     closed = notation.whole(f"{form.span(notation, is_open=False)} {answer}")
     assert takes(closed, f"{form.begin}How?\n{form.end}\n\n12")
+    assert takes(closed, f"\n{form.begin}How?{form.end}12")
     assert takes(closed, "12")
+    assert takes(closed, "\n\n12")
     assert not takes(closed, f"How?{form.end}12")
 
 

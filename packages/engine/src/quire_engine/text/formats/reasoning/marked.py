@@ -20,14 +20,17 @@ TURN = re.compile(
 
 T = TypeVar("T")
 _NEWLINES = re.compile(r"\n*")
+_FEW_NEWLINES = "\n{1,2}"
+"""What models write beside marks: an answer that a grammar holds is not to be newlines for ever."""
 
 
 @dataclass(frozen=True, slots=True)
 class MarkedReasoning:
     """A `ReasoningFormat`: an answer may begin with a mark, reasoning and a mark. What follows is the answer itself.
 
-    Newlines around reasoning belong to its marks, as they do in the chat templates that put past answers together
-    again. Once the answer itself has begun, marks in it are text: whoever asks about a mark reads of it.
+    Newlines around reasoning, and before an answer without it, belong to the marks, as they do in the chat templates
+    that put past answers together again. Once the answer itself has begun, marks in it are text: whoever asks about a
+    mark reads of it.
     """
 
     name: str
@@ -77,22 +80,20 @@ class MarkedReasoning:
         return Reader(lambda source: self._read(source, is_open=is_open))
 
     def span(self, notation: Notation, *, is_open: bool) -> str:
-        """Reasoning, its end and newlines behind that; or nothing, where the prompt has not opened it."""
-        newlines = notation.regex("\n{1,2}")
-        closing = f"{notation.until(*self._ends)} ({newlines})?"
-        return closing if is_open else f"({notation.text(self.begin)} {closing})?"
+        """Reasoning between newlines; newlines alone too, where the prompt has not opened it."""
+        newlines = f"({notation.regex(_FEW_NEWLINES)})?"
+        closing = f"{notation.until(*self._ends)} {newlines}"
+        return closing if is_open else f"{newlines} ({notation.text(self.begin)} {closing})?"
 
     def _read(self, source: Source, *, is_open: bool) -> Reading[None]:
         """An answer. What the prompt has begun may be begun once more; what nobody has begun may be ended."""
-        newlines = yield from source.run(_NEWLINES)
+        yield from source.run(_NEWLINES)
         if (yield from _any_of(source, self._begins)) or is_open:
             yield from source.takes(self.label)
             yield from told(_trimmed(until(source, *self._ends)), Reasoning)
-            yield from source.run(_NEWLINES)
-        elif (yield from _any_of(source, self._ends)):
-            yield from source.run(_NEWLINES)
         else:
-            yield Content(newlines)
+            yield from _any_of(source, self._ends)
+        yield from source.run(_NEWLINES)
         yield from content_to_the_end(source)
 
 
