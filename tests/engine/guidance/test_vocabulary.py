@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import llguidance
 import numpy as np
 import pytest
-from tests.support.tokenizer_kinds import tokenizer_of
+from tests.support.letters import letters
+from tests.support.tokenizer_kinds import tokenizer_of, write_checkpoint
 
 from quire_engine.errors import RequestError
 from quire_engine.guidance.vocabulary import Vocabulary
+from quire_engine.text.tokenizer import Tokenizer
 
 TEXTS = ('{"name": "the quick fox", "x": [1, 2]}', "x", " x", '",', "Größe")
 
@@ -47,6 +51,14 @@ def test_marks_are_one_token_in_both() -> None:
 def test_text_that_the_tokens_cannot_write_is_not_joined() -> None:
     vocabulary = Vocabulary(tokenizer_of("unigram"), 200, [1])
     assert vocabulary.joined(vocabulary.letters(b'{"')) is None
+
+
+def test_a_tokenizer_of_few_characters_cuts_what_it_can_write(tmp_path: Path) -> None:
+    tokenizer = Tokenizer.load(write_checkpoint(tmp_path, letters(), eos_token="<|end|>"))
+    vocabulary = Vocabulary(tokenizer, tokenizer.vocab_size, [0])
+    a, b = tokenizer.encode("ab", False)
+    assert vocabulary.tokens.tokenize_bytes(b"ab") == [a, b]
+    assert allowed(matcher(vocabulary.tokens, 'start: "ab"')) == [a]
 
 
 def test_ids_without_a_token_are_never_allowed() -> None:

@@ -93,13 +93,17 @@ class _Cutter:
         self._tokenizer = tokenizer
 
     def __call__(self, text: str) -> list[int]:
-        """How this text is cut inside a longer one: some tokenizers put a space before the first."""
+        """How this text is cut inside a longer one: some tokenizers put a space before the first.
+
+        A tokenizer that cannot write the guard puts nothing before it, as far as is known.
+        """
         ids = self._tokenizer.encode(GUARD + text, add_special_tokens=False)
         before, place = b"", 0
         while place < len(ids) and not before.endswith(GUARD.encode()):
             before += self.tokens[ids[place]]
             place += 1
-        return ids[place:] if place else self._tokenizer.encode(text, add_special_tokens=False)
+        is_guarded = before.endswith(GUARD.encode())
+        return ids[place:] if is_guarded else self._tokenizer.encode(text, add_special_tokens=False)
 
 
 class _Letters:
