@@ -7,15 +7,16 @@ so training that goes on where it stopped sees what it would have seen.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from tokenizers import Tokenizer
 from tools.demo_model.corpus.sample import Sample
-from tools.demo_model.corpus.tasks import Lengths, training
+from tools.demo_model.corpus.tasks import training
 from tools.demo_model.render import pieces
+from tools.demo_model.schedule import Stage
 from torch import Tensor
 
 SILENT = -100
@@ -68,14 +69,13 @@ def encode(sample: Sample, tokenizer: Tokenizer) -> Encoded:
     return Encoded(sample.task, ids[:-1], labels)
 
 
-def step_batches(
-    tokenizer: Tokenizer, seed: int, step: int, *, tokens: int, lengths: Lengths, longest: int, pad: int
-) -> list[Batch]:
-    """What one step learns from: training samples of about so many tokens in all, none longer than `longest`."""
+def step_batches(tokenizer: Tokenizer, seed: int, step: int, stage: Stage, pad: int) -> list[Batch]:
+    """What one step learns from: training samples of about the stage's tokens in all, none longer than its longest."""
     drawn: list[Encoded] = []
-    missing = tokens
-    for one in _stream(tokenizer, seed, step, lengths):
-        if len(one.ids) <= longest:
+    missing = stage.tokens
+    for sample in training(seed, step, stage.lengths, stage.more):
+        one = encode(sample, tokenizer)
+        if len(one.ids) <= stage.longest:
             drawn.append(one)
             missing -= len(one.ids)
         if missing <= 0:
@@ -108,8 +108,3 @@ def stacked(rows: Sequence[Encoded], pad: int) -> Batch:
     ids = torch.tensor([one.ids + [pad] * (length - len(one.ids)) for one in rows])
     labels = torch.tensor([one.labels + [SILENT] * (length - len(one.ids)) for one in rows])
     return Batch(ids, labels, tuple(one.task for one in rows), sum(len(one.ids) for one in rows))
-
-
-def _stream(tokenizer: Tokenizer, seed: int, step: int, lengths: Lengths) -> Iterator[Encoded]:
-    for sample in training(seed, step, lengths):
-        yield encode(sample, tokenizer)

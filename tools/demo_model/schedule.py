@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from tools.demo_model.corpus.tasks import Length, Lengths
 
@@ -24,16 +25,18 @@ class Stage:
     """Tokens that a sample may have."""
     lengths: Lengths
     """How much room samples get, and how often."""
+    more: Mapping[str, float] = field(default_factory=dict)
+    """Tasks whose share is so many times as large here."""
 
 
 STAGES = (
-    Stage(0.15, 8_192, 320, (Length(192, 3), Length(320, 1))),
+    Stage(0.15, 8_192, 320, (Length(192, 3), Length(320, 1)), {"copy": 4.0, "pick from a list": 2.0}),
     Stage(0.55, 12_288, 640, (Length(256, 6), Length(512, 3))),
     Stage(
         1.0, 16_384, 4_096, (Length(256, 5), Length(512, 3), Length(1024, 0.6), Length(2048, 0.2), Length(4096, 0.1))
     ),
 )
-"""Short samples first, since to copy is learned from them soonest; long ones once there is something to keep."""
+"""Short samples first and many to copy, since all else rests on that; long ones once there is something to keep."""
 
 
 def stage(progress: float, stages: tuple[Stage, ...] = STAGES) -> Stage:

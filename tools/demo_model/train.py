@@ -128,15 +128,7 @@ class Run:
     def _step(self, trainer: Trainer, words: PreTrainedTokenizerFast, progress: float) -> dict[str, float]:
         """One step; what the log says of it."""
         now, share = schedule.stage(progress, self.stages), schedule.rate(progress)
-        batches = step_batches(
-            words.backend_tokenizer,
-            self.seed,
-            trainer.step,
-            tokens=now.tokens,
-            lengths=now.lengths,
-            longest=now.longest,
-            pad=words.pad_token_id,
-        )
+        batches = step_batches(words.backend_tokenizer, self.seed, trainer.step, now, words.pad_token_id)
         return {
             "progress": round(progress, 5),
             "rate": round(share, 4),

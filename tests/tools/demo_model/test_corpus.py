@@ -14,8 +14,13 @@ from tools.demo_model.corpus import arithmetic
 from tools.demo_model.corpus.part import HELD_OUT, Part, is_held_out
 from tools.demo_model.corpus.sample import Completion, Dialogue, Sample
 from tools.demo_model.corpus.tasks import TASKS, Length, held_out, training
-from tools.demo_model.render import END_OF_TEXT, END_OF_TURN, pieces, prompt
+from tools.demo_model.render import END_OF_TEXT, END_OF_TURN, NO_THOUGHT, TEMPLATE, pieces, prompt
 from tools.demo_model.score import is_right
+
+from quire_engine.text.formats.base import Tool
+from quire_engine.text.formats.events import CallArguments, CallBegan
+from quire_engine.text.formats.reasoning import detect_reasoning_format
+from quire_engine.text.formats.tools import detect_tool_format
 
 ROOMS = (192, 512, 2048)
 
@@ -158,6 +163,32 @@ def test_calls_are_written_in_hermes_form() -> None:
         assert [json.loads(block) for block in blocks] == [
             {"name": one["name"], "arguments": json.loads(one["arguments"])} for one in expected
         ]
+
+
+def test_the_engine_finds_out_the_formats_by_the_template() -> None:
+    template = TEMPLATE.read_text(encoding="utf-8")
+    tools, reasoning = detect_tool_format(template), detect_reasoning_format(template)
+    assert tools is not None
+    assert reasoning is not None
+    assert (tools.name, reasoning.name) == ("hermes", "think_tags")
+
+
+def test_the_engine_reads_calls_as_they_are_learned() -> None:
+    form = detect_tool_format(TEMPLATE.read_text(encoding="utf-8"))
+    assert form is not None
+    for sample in dialogues("several calls"):
+        functions = [one["function"] for one in sample.tools]
+        parser = form.parser([Tool(one["name"], one["parameters"]) for one in functions])
+        written = pieces(sample)[-1].text.removesuffix(END_OF_TURN)
+        events = [*parser.push(written.removeprefix(NO_THOUGHT)), *parser.finish()]
+        names = [event.name for event in events if isinstance(event, CallBegan)]
+        arguments = ["" for _ in names]
+        for event in events:
+            if isinstance(event, CallArguments):
+                arguments[event.index] += event.text
+        expected = [call["function"] for call in sample.answer["tool_calls"]]
+        assert names == [one["name"] for one in expected]
+        assert list(map(json.loads, arguments)) == [json.loads(one["arguments"]) for one in expected]
 
 
 def test_where_no_tool_fits_none_is_called() -> None:

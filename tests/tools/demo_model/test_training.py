@@ -130,9 +130,7 @@ def test_labels_are_the_spoken_tokens_that_follow(words: PreTrainedTokenizerFast
 
 def test_steps_are_drawn_by_seed_and_number_alone(words: PreTrainedTokenizerFast) -> None:
     def ids(step: int) -> list[list[list[int]]]:
-        batches = step_batches(
-            words.backend_tokenizer, 0, step, tokens=3000, lengths=(Length(256, 1),), longest=400, pad=0
-        )
+        batches = step_batches(words.backend_tokenizer, 0, step, schedule.Stage(1.0, 3000, 400, (Length(256, 1),)), 0)
         assert all(batch.ids.numel() <= TOGETHER for batch in batches)
         return [batch.ids.tolist() for batch in batches]
 

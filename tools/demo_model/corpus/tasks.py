@@ -6,9 +6,10 @@ same for everybody.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from random import Random
+from types import MappingProxyType
 from typing import NamedTuple, TypeAlias
 
 from tools.demo_model.corpus import (
@@ -114,12 +115,14 @@ LONG = 1024
 FILLING = 12.0
 """How much larger the share of that task is there."""
 
+_NOTHING: Mapping[str, float] = MappingProxyType({})
 
-def training(seed: int, place: int, lengths: Lengths) -> Iterator[Sample]:
-    """Samples without end for one place of the training."""
+
+def training(seed: int, place: int, lengths: Lengths, more: Mapping[str, float] = _NOTHING) -> Iterator[Sample]:
+    """Samples without end for one place of the training; the shares of tasks in `more` are so many times as large."""
     random = Random(f"training {seed} {place}")
     names = list(TASKS)
-    shares = [task.share for task in TASKS.values()]
+    shares = [task.share * more.get(name, 1.0) for name, task in TASKS.items()]
     long_shares = [share * FILLING if name == "recall" else share for name, share in zip(names, shares, strict=True)]
     while True:
         (room,) = random.choices([each.room for each in lengths], [each.share for each in lengths])
