@@ -203,7 +203,19 @@ def bench(session: nox.Session) -> None:
     """Every benchmark that this machine allows, results and page written: `nox -s bench -- [--cache FOLDER]`."""
     install(session, *PACKAGES, groups=("bench",))
     # compare makes the peers' environments, which those after it use.
-    scripts = ("limits", "kernels", "engine", "sampling", "compare", "protocol", "startup", "beams", "serve", "soak")
+    scripts = [
+        "limits",
+        "kernels",
+        "engine",
+        "profile",
+        "sampling",
+        "compare",
+        "protocol",
+        "startup",
+        "beams",
+        "serve",
+        "soak",
+    ]
     for script in scripts:
         session.run("python", "-m", f"benchmarks.{script}", "--json", "auto", *session.posargs)
     session.run("python", "-m", "benchmarks.page")

@@ -22,7 +22,10 @@ from benchmarks.bench import RESULTS, Row, cell, columns, read
 HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
-ORDER = ("compare", "engine", "serve", "startup", "protocol", "kernels", "sampling", "beams", "soak", "limits")
+ORDER = (
+    *("compare", "engine", "serve", "startup", "protocol"),
+    *("kernels", "profile", "sampling", "beams", "soak", "limits"),
+)
 """Benchmarks as a reader meets them; kernels-bfloat16 and its like stand with kernels."""
 PICTURED = ("compare", "engine", "serve", "kernels")
 SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}

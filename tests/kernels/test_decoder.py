@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from quire_kernels import ShapeError
 from quire_kernels._cpu import Library
-from quire_kernels.decoder import Cache, Decoder, Description, Layer, Norm, Rotation, reference
+from quire_kernels.decoder import Cache, Decoder, Description, Layer, Norm, Rotation, reference, spent
 
 HIDDEN, VOCAB, BLOCK = 40, 97, 4
 RMS = Norm("rms", HIDDEN, 1e-6)
@@ -210,6 +211,17 @@ def test_more_logits_of_the_last_step_can_be_asked_for() -> None:
     decoder = Decoder(description, weights.__getitem__, dtype=torch.float32, max_rows=32)
     (logits,) = serve(decoder, [PROMPTS[0]], chunk=32)
     assert torch.equal(decoder.logits(torch.tensor([7, 0, 7])), logits[[7, 0, 7]])
+
+
+def test_where_the_time_of_steps_goes_is_told_by_phase() -> None:
+    description = describe(replace(PLAIN, gated=False))
+    decoder = Decoder(description, make_weights(description).__getitem__, dtype=torch.float32, max_rows=32)
+    before, began = spent(), time.perf_counter()
+    serve(decoder, [PROMPTS[0]], chunk=4)
+    whole, after = time.perf_counter() - began, spent()
+    taken = {phase: after[phase] - before[phase] for phase in after}
+    assert all(seconds > 0 for phase, seconds in taken.items() if phase != "waiting")
+    assert sum(taken.values()) < whole
 
 
 def test_integers_in_the_place_of_weights_stay_near() -> None:

@@ -14,9 +14,10 @@ from quire_kernels.linear import ACTIVATIONS, GROUPS, KINDS, unpack
 ISAS = ("avx2", "avx512", "avx512bf16", "amx_emulated", "amx")  # the emulated one runs AMX's code elsewhere
 SIZES = ((16, 64), (37, 71), (200, 1100), (1, 1), (130, 2500))  # [N, K]: whole blocks, odd ones, more than one chunk
 ROWS = (1, 2, 3, 5, 6, 7, 13, 97, 200)
-# What summing in float32 and rows of 15 bits leave of the answer's precision; and AMX's weights of int4 made bf16.
-BOUND = {"float32": 3e-6, "float16": 3e-6, "bfloat16": 3e-6, "int8": 5e-4, "int4": 3e-6}
-BOUND_OF_TILES = 3e-3
+# What summing in float32 leaves of the answer's precision; and AMX's rows of 15 bits, and its int4 made bf16.
+BOUND = 3e-6
+BOUND_OF_TILES = {"int8": 5e-4, "int4": 3e-3}
+TILES_FROM = {"int8": 3, "int4": 16}  # rows
 
 
 @pytest.fixture(params=ISAS)
@@ -56,6 +57,11 @@ def exact(x: Tensor, packed: PackedLinear, monkeypatch: pytest.MonkeyPatch) -> T
         return linear(x.double().float(), packed, dtype=torch.float32)
 
 
+def bound(isa: str, kind: str, rows: int) -> float:
+    in_tiles = isa.startswith("amx") and rows >= TILES_FROM.get(kind, rows + 1)
+    return BOUND_OF_TILES[kind] if in_tiles else BOUND
+
+
 def error(out: Tensor, wanted: Tensor) -> float:
     assert out.shape == wanted.shape
     return float((out.double() - wanted.double()).norm() / wanted.double().norm())
@@ -69,9 +75,7 @@ def test_any_number_of_rows_gives_what_the_reference_gives(
     packed = packed_linear(kind, n, k)
     for rows in ROWS:
         x = rows_of(rows, k)
-        unpacked = kind == "int4" and isa.startswith("amx") and rows >= 16
-        bound = BOUND_OF_TILES if unpacked else BOUND[kind]
-        assert error(linear(x, packed), exact(x, packed, monkeypatch)) < bound
+        assert error(linear(x, packed), exact(x, packed, monkeypatch)) < bound(isa, kind, rows)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,7 +85,8 @@ def test_a_gate_opens_what_stands_beside_it(
 ) -> None:
     for n, k in SIZES[:3]:
         packed, x = packed_linear(kind, n, k, activation=activation), rows_of(9, k)
-        assert error(linear(x, packed), exact(x, packed, monkeypatch)) < BOUND[kind] + 1e-5  # tails of a gelu are small
+        tails = 1e-5  # of a gelu are small
+        assert error(linear(x, packed), exact(x, packed, monkeypatch)) < bound(isa, kind, 9) + tails
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -93,7 +98,7 @@ def test_rows_and_results_may_have_any_type(
     packed, x = packed_linear(kind, 48, 96, bias=False), rows_of(4, 96, x_type)
     out = linear(x, packed, dtype=dtype)
     assert out.dtype == dtype
-    assert error(out, exact(x, packed, monkeypatch)) < max(BOUND[kind], torch.finfo(dtype).eps)
+    assert error(out, exact(x, packed, monkeypatch)) < max(bound(isa, kind, 4), torch.finfo(dtype).eps)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -124,12 +129,12 @@ def test_a_row_does_not_depend_on_its_company(isa: str, kind: str, dtype: torch.
         assert torch.equal(linear(x[begin:end], packed, invariant=True), together[begin:end])
 
 
-@pytest.mark.parametrize("kind", ["int8", "int4"])
-def test_integers_are_the_same_on_every_instruction_set(kind: str) -> None:
+@pytest.mark.parametrize(("kind", "rows"), [("int8", 2), ("int4", 15)])
+def test_integers_are_the_same_on_every_instruction_set(kind: str, rows: int) -> None:
     library = _cpu.library
     if library is None:
         pytest.skip("the package was installed without its library")
-    packed, x, before = packed_linear(kind, 70, 1500), torch.randn(15, 1500), library.isa
+    packed, x, before = packed_linear(kind, 70, 1500), torch.randn(rows, 1500), library.isa
     outputs = []
     for name in ISAS:
         try:
@@ -145,7 +150,7 @@ def test_integers_are_the_same_on_every_instruction_set(kind: str) -> None:
 def test_rows_may_lie_apart(isa: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     packed, wide = packed_linear(kind, 33, 64), rows_of(5, 100, torch.bfloat16)
     x = wide[:, 10:74]
-    assert error(linear(x, packed, dtype=torch.float32), exact(x, packed, monkeypatch)) < BOUND[kind]
+    assert error(linear(x, packed, dtype=torch.float32), exact(x, packed, monkeypatch)) < bound(isa, kind, 5)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -167,11 +172,10 @@ def test_rows_of_zeros_and_no_rows(isa: str, kind: str) -> None:
     assert linear(torch.zeros(0, 70), packed).shape == (0, 20)
 
 
-@pytest.mark.parametrize(("kind", "loss"), [("int8", 1e-4), ("int4", 7e-3)])
-def test_rounding_rows_loses_little(isa: str, kind: str, loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_rounding_rows_loses_little(isa: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     packed, x = packed_linear(kind, 130, 1500), torch.randn(7, 1500)
-    lost = error(linear(x, packed, invariant=True), exact(x, packed, monkeypatch))
-    assert 0 < lost < loss
+    assert 0 < error(linear(x, packed), exact(x, packed, monkeypatch)) < 7e-3
 
 
 def test_an_element_far_larger_than_others_spoils_its_own_group_only(isa: str) -> None:

@@ -12,6 +12,7 @@
 #include "kernels.h"
 #include "linear.h"
 #include "simd.h"
+#include "watch.h"
 
 namespace quire {
 namespace QUIRE_ISA {
@@ -90,6 +91,7 @@ struct DecoderRun {
   const Share& share;
   const QuireDecoder& decoder;
   const QuireDecoderStep& step;
+  Watch watch{share};
   const QuireNorm* waiting_norm = nullptr;  // how `added` is to be joined to the residual, if it is
   float waiting_factor = 0;
 
@@ -99,7 +101,7 @@ struct DecoderRun {
       embed(row);
       for (int64_t which = 0; which < decoder.rotation_count; ++which) find_turn(which, row);
     }
-    share.meet();
+    watch.meet(EMBED);
   }
 
   void embed(int64_t row) const {
@@ -194,23 +196,25 @@ struct DecoderRun {
     T* inner = static_cast<T*>(decoder.inner);
     const int64_t row_size = projected_size(layer);
     const T* x = enter(layer.before_attention);
+    watch.look(NORM);
     product(layer.qkv, x, decoder.hidden, projected, row_size, step.rows);
-    share.meet();
+    watch.meet(QKV);
     rotate_and_store(layer, cache);
-    share.meet();
+    watch.meet(ROTATE);
     attend(layer, cache);
-    share.meet();
+    watch.meet(ATTENTION);
     leave(layer.output, attended, layer.q_heads * layer.value_size, layer.after_attention, layer.residual_multiplier);
-    share.meet();
+    watch.meet(OUTPUT);
     if (!layer.parallel) x = enter(layer.before_mlp);
+    watch.look(NORM);
     product(layer.up, x, decoder.hidden, inner, layer.inner, step.rows);
-    share.meet();
+    watch.meet(UP);
     if (!layer.gated) {
       activate(layer);
-      share.meet();
+      watch.meet(ACTIVATION);
     }
     leave(layer.down, inner, layer.inner, layer.after_mlp, layer.residual_multiplier);
-    share.meet();
+    watch.meet(DOWN);
   }
 
   static int64_t projected_size(const QuireDecoderLayer& layer) {
@@ -355,7 +359,7 @@ struct DecoderRun {
     if (waiting_norm == nullptr) return;
     const Range rows = share.of(step.rows);
     for (int64_t row = rows.begin; row < rows.end; ++row) join_waiting(row);
-    share.meet();
+    watch.meet(NORM);
   }
 };
 
@@ -376,12 +380,13 @@ template <class T>
 static void decoder_logits_of(const Share& share, const QuireDecoder& decoder, const int64_t* chosen, int64_t count,
                               float* logits) {
   if (count == 0) return;
+  Watch watch(share);
   const int64_t size = decoder.hidden;
   T* normed = static_cast<T*>(decoder.normed);
   const Range rows = share.of(count);
   for (int64_t row = rows.begin; row < rows.end; ++row)
     normalise_row(normed + row * size, decoder.residual + chosen[row] * size, size, decoder.final_norm);
-  share.meet();
+  watch.meet(NORM);
   QuireLinear op = decoder.head;
   op.x = normed;
   op.x_stride = size;
@@ -392,15 +397,16 @@ static void decoder_logits_of(const Share& share, const QuireDecoder& decoder, c
   op.out_type = QUIRE_F32;
   op.scratch = decoder.product_scratch;
   linear(share, op);
+  watch.meet(HEAD);
   const float scale = decoder.logits_scale, cap = decoder.logits_softcap;
   if (scale == 1.0f && cap == 0.0f) return;
-  share.meet();
   const Range part = share.of(count * decoder.vocab, W);
   for (int64_t i = part.begin; i < part.end; i += W) {
     vf value = load_first(logits + i, part.end - i) * all(scale);
     if (cap > 0) value = all(cap) * tanh(value / all(cap));
     store_first(logits + i, value, part.end - i);
   }
+  watch.meet(HEAD);
 }
 
 template <class T>

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "kernels.h"
+#include "watch.h"
 
 namespace quire {
 namespace {
@@ -73,6 +74,8 @@ void run_op(void (*kernel)(const Share&, const Op&), const Op& op, int64_t eleme
 }  // namespace
 
 const Kernels& chosen() { return *in_use; }
+
+int64_t spent[PHASES];
 
 }  // namespace quire
 
@@ -159,6 +162,13 @@ void quire_decoder_step(const QuireDecoderStep* op) {
   const QuireDecoderLayer& layer = op->decoder->layers[0];
   const int64_t weights = layer.qkv.n * layer.qkv.k + layer.up.n * layer.up.k;
   quire::run_op(quire::chosen().decoder_step, *op, op->rows * weights);
+}
+
+// Nanoseconds by phase, so far; returns how many phases there are. Null asks for their number only.
+int quire_decoder_spent(int64_t* nanoseconds) {
+  for (int phase = 0; nanoseconds != nullptr && phase < quire::PHASES; ++phase)
+    nanoseconds[phase] = __atomic_load_n(&quire::spent[phase], __ATOMIC_RELAXED);
+  return quire::PHASES;
 }
 
 void quire_decoder_logits(const QuireDecoderLogits* op) {

@@ -153,11 +153,11 @@ static void run(const Share& share, const QuireLinear& op) {
 constexpr int64_t TILES_FROM = 3;         // rows: fewer leave most of a tile empty
 constexpr int64_t INT4_TILES_FROM = 16;   // rows that are worth making bf16 of all weights
 
-// Whether tiles were the faster way, and taken: int8 comes to the same in both, bf16 and int4 do not.
+// Whether tiles were the faster way, and taken. No kind comes to the same in both.
 static bool linear_in_tiles(const Share& share, const QuireLinear& op) {
   if (op.kind == QUIRE_KIND_BF16 && (op.invariant || op.rows >= TILES_FROM))
     products::run<products::TiledBf16>(share, op);
-  else if (op.kind == QUIRE_KIND_INT8 && op.rows >= TILES_FROM)
+  else if (op.kind == QUIRE_KIND_INT8 && (op.invariant || op.rows >= TILES_FROM))
     products::run<products::TiledInt8>(share, op);
   else if (op.kind == QUIRE_KIND_INT4 && !op.invariant && op.rows >= INT4_TILES_FROM)
     products::run<products::TiledInt4>(share, op);

@@ -7,22 +7,6 @@ namespace quire {
 namespace QUIRE_ISA {
 namespace products {
 
-template <int M, int V>
-static inline void begin_sums(vf (&sums)[M][V], const Tile& tile) {
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) sums[m][v] = tile.first ? zero() : load(tile.sums + m * PANEL_COLUMNS + v * W);
-}
-
-template <int M, int V>
-static inline void end_sums(const vf (&sums)[M][V], const Tile& tile) {
-#pragma GCC unroll 16
-  for (int m = 0; m < M; ++m)
-#pragma GCC unroll 16
-    for (int v = 0; v < V; ++v) store(tile.sums + m * PANEL_COLUMNS + v * W, sums[m][v]);
-}
-
 // One input at a time; x is float32.
 template <class T>
 struct Plain : Usual {

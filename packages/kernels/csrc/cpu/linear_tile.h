@@ -68,6 +68,23 @@ struct Tile {
   }
 };
 
+// A tile's sums, from and to memory.
+template <int M, int V>
+static inline void begin_sums(vf (&sums)[M][V], const Tile& tile) {
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) sums[m][v] = tile.first ? zero() : load(tile.sums + m * PANEL_COLUMNS + v * W);
+}
+
+template <int M, int V>
+static inline void end_sums(const vf (&sums)[M][V], const Tile& tile) {
+#pragma GCC unroll 16
+  for (int m = 0; m < M; ++m)
+#pragma GCC unroll 16
+    for (int v = 0; v < V; ++v) store(tile.sums + m * PANEL_COLUMNS + v * W, sums[m][v]);
+}
+
 // What most kinds have: tiles of vectors, and weights that are read as they were packed.
 struct Usual {
   static constexpr bool TILED = false;

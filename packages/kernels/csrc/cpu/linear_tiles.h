@@ -93,11 +93,17 @@ struct TiledBf16 : Bf16 {
   }
 };
 
-// Rows of 15 bits as their upper and their lower bytes, 64 by 64: two products of bytes where Int8 has one of words, and
-// the same integers in the end.
-struct TiledInt8 : Int8 {
+// Rows of 15 bits of their largest element, as their upper and their lower bytes, 64 by 64: a tile of sums cannot be
+// weighed group by group in passing, so rows have one scale each, and need the bits.
+struct TiledInt8 : Usual {
+  using X = int16_t;
   static constexpr int ROWS = TILE_ROWS, BLOCKS = 2, FEW = 0;
   static constexpr bool TILED = true;
+  static constexpr float LARGEST = 16383.0f;  // 14 bits and a sign times 8 bits, 1024 of them, stay inside 32 bits
+
+  static int64_t length(const QuireLinear& op) { return quire_padded(op.k, op.kind, op.group); }
+  static int64_t offset(int64_t k, const QuireLinear&) { return k * 16; }
+  static int64_t x_offset(int64_t k, const QuireLinear&) { return k; }
 
   static Prepared prepare(const Share& share, const QuireLinear& op, char* own) {
     return rounded<TiledInt8>(share, op, own, length(op) * 2);
@@ -105,7 +111,8 @@ struct TiledInt8 : Int8 {
 
   template <class T>
   static float round(char* row, const T* x, const QuireLinear& op) {
-    const float worth = Int8::round(row, x, op);
+    const float worth = worth_of(x, op.k, LARGEST);
+    round_stretch(reinterpret_cast<X*>(row), x, op.k, length(op), worth);
     split_bytes(reinterpret_cast<X*>(row), length(op));
     return worth;
   }
@@ -182,8 +189,8 @@ struct TiledInt4 : TiledBf16 {
         const char* weight = in + 64 + half * group * 8;
         for (int64_t i = 0; i < group; i += 8, out += 256) {
           const vi both = bytes(weight + i * 8);
-          store_four(out, low_halves(both), scale);
-          store_four(out + 128, high_halves(both), scale);
+          store_four(out, bits_of_both(both, all_bytes(15)), scale);
+          store_four(out + 128, upper_halves(both), scale);
         }
       }
   }

@@ -264,6 +264,12 @@ class Library:
         size: int = size_of(byref(op), self.threads)
         return size
 
+    def decoder_spent(self) -> list[int]:
+        """Nanoseconds that steps of decoders have taken in this process, phase by phase, as the first thread saw it."""
+        spent = (c_int64 * self._handle.quire_decoder_spent(None))()
+        self._handle.quire_decoder_spent(spent)
+        return list(spent)
+
     @property
     def isa(self) -> str:
         """The instruction set in use: avx2, avx512, avx512bf16 or amx."""

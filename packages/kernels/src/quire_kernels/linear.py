@@ -88,10 +88,11 @@ def linear(x: Tensor, packed: PackedLinear, *, dtype: torch.dtype | None = None,
     """Multiply rows with a packed weight: x weight^T + bias, or activation(gate) * up of it.
 
     x [T, K] of float32, float16 or bfloat16 -> [T, N] of `dtype`, x's own unless it is named. Summed in float32, in an
-    order that depends on K only. A bfloat16 weight sees x rounded to bfloat16, an int8 one x rounded to 15 bits of its
-    row's largest element, an int4 one to 8 bits of its group's; float32 and float16 ones see it as it is.
-    A row's result depends on no other row, except on processors with AMX, which take another path for up to two rows
-    (bfloat16) or fifteen (int4): `invariant` keeps to one path.
+    order that depends on K only. A bfloat16 weight sees x rounded to bfloat16, an integer one to 8 bits of the largest
+    element of every `group` (int8: 32) inputs; float32 and float16 ones see it as it is.
+    A row's result depends on no other row, except on processors with AMX, which take another path for more than two
+    rows (bfloat16, and int8, with x rounded to 15 bits of its row) or fifteen (int4, with bfloat16 weights):
+    `invariant` keeps to one path.
     Raises ShapeError, DtypeError, DeviceError.
     """
     result: Tensor = _linear(

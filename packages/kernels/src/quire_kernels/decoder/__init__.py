@@ -1,7 +1,7 @@
 """`Decoder`: a decoder-only language model described by data, a whole step in one call of the CPU library."""
 
 from quire_kernels.decoder.description import Activation, Description, Layer, Norm, Rotation, WeightSource
-from quire_kernels.decoder.native import Cache, Decoder, fingerprint, is_available
+from quire_kernels.decoder.native import Cache, Decoder, fingerprint, is_available, spent
 from quire_kernels.decoder.reference import reference
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "fingerprint",
     "is_available",
     "reference",
+    "spent",
 ]

@@ -22,6 +22,10 @@ from quire_kernels.linear import KINDS, PackedLinear, pack_linear
 OWN_ROWS: Final = 8192  # elements up to which every thread normalises all rows for itself, instead of meeting
 ACTIVATIONS: Final[tuple[Activation, ...]] = ("silu", "gelu", "gelu_tanh", "relu_squared")  # of QuirePlainActivation
 NORMS: Final = {"rms": 1, "layer": 2}  # of QuireNormKind
+PHASES: Final = (
+    *("embed", "norm", "qkv", "rotate", "attention", "output", "up", "activation", "down", "head"),
+    "waiting",  # for other threads, at the end of any phase
+)  # in the order of Phase in csrc/cpu/watch.h
 
 
 def is_available() -> bool:
@@ -35,6 +39,16 @@ def fingerprint() -> str:
     if _cpu.library is None:
         return ""
     return f"{hashlib.sha256(_cpu.PATH.read_bytes()).hexdigest()[:16]} {_cpu.library.isa}"
+
+
+def spent() -> dict[str, float]:
+    """Seconds by phase that all steps of this process have taken so far, as the first thread of the team saw them.
+
+    What two calls differ by is what the steps between them took. Empty where there is no library.
+    """
+    if _cpu.library is None:
+        return {}
+    return {phase: time / 1e9 for phase, time in zip(PHASES, _cpu.library.decoder_spent(), strict=True)}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
