@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -45,6 +48,23 @@ def test_a_packed_model_computes_the_same(dtype: torch.dtype) -> None:
     assert (out.shape, out.dtype) == (wanted.shape, dtype)
     tolerance = 4 * torch.finfo(dtype).eps
     assert (out - wanted).norm() <= tolerance * wanted.norm() + tolerance
+
+
+@pytest.mark.parametrize("change", [pack_products, unpack_products])
+def test_each_product_is_gone_before_the_next_one_is_made(change: Callable[[nn.Module], object]) -> None:
+    block = nn.Sequential(*(nn.Linear(64, 64) for _ in range(4)))
+    if change is unpack_products:
+        pack_products(block)
+    kind, changed = type(block[0]), []
+
+    def count() -> None:
+        changed.append(sum(type(product) is not kind for product in block))
+
+    for product in block:
+        weakref.finalize(product, count)
+    del product
+    change(block)
+    assert changed == [1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(("kind", "share", "loss"), [("int8", 0.5, 0.02), ("int4", 0.4, 0.2)])

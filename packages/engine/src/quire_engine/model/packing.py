@@ -45,16 +45,18 @@ def pack_products(
 ) -> tuple[PackedLinear, ...]:
     """Replace every nn.Linear of a model on the CPU; `kind` is "int8" or "int4" to round, None to keep every bit.
 
-    The `head` is int8 where others are int4: every logit is an answer. ConfigError where there is nothing to round.
+    The `head` is int8 where others are int4: every logit is an answer. A product is let go of as soon as it is packed,
+    so that the weights are never there twice. ConfigError where there is nothing to round.
     """
-    packed: dict[nn.Module, PackedProduct] = {}  # a product that has two names stays one
-    for parent, name, product in list(_children(model)):
+    packed: dict[int, PackedProduct] = {}  # by the product's identity: one that has two names stays one
+    for parent, name in list(_names(model)):
+        product = parent._modules[name]
         if type(product) is not nn.Linear or product.weight.dtype not in FLOAT_KINDS.values():
             continue
-        if product not in packed:
+        if id(product) not in packed:
             own = "int8" if product is head and kind == "int4" else kind
-            packed[product] = PackedProduct(product, kind=own, invariant=invariant)
-        setattr(parent, name, packed[product])
+            packed[id(product)] = PackedProduct(product, kind=own, invariant=invariant)
+        setattr(parent, name, packed[id(product)])
     if kind is not None and not packed:
         raise ConfigError(
             f"quantization is {kind}, but the model has no linear layers that could be rounded; leave it out"
@@ -64,20 +66,19 @@ def pack_products(
 
 def unpack_products(model: nn.Module) -> None:
     """Undo `pack_products`, for a model whose code wants the weights themselves."""
-    plain: dict[nn.Module, nn.Linear] = {}
-    for parent, name, product in list(_children(model)):
+    plain: dict[int, nn.Linear] = {}
+    for parent, name in list(_names(model)):
+        product = parent._modules[name]
         if isinstance(product, PackedProduct):
-            if product not in plain:
-                plain[product] = product.unpacked()
-            setattr(parent, name, plain[product])
+            if id(product) not in plain:
+                plain[id(product)] = product.unpacked()
+            setattr(parent, name, plain[id(product)])
 
 
-def _children(model: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module]]:
-    """Every module with its parent and its name there, under each of its names."""
+def _names(model: nn.Module) -> Iterator[tuple[nn.Module, str]]:
+    """Every place of a module: its parent and its name there, under each of its names."""
     for parent in model.modules():
-        for name, child in parent._modules.items():
-            if child is not None:
-                yield parent, name, child
+        yield from ((parent, name) for name, child in parent._modules.items() if child is not None)
 
 
 def effect(rounded: Tensor, exact: Tensor) -> tuple[float, float]:
