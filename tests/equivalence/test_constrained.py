@@ -12,6 +12,7 @@ from tests.support.schedules import AGAIN, SCHEDULES, STARVED, Answer, Schedule,
 
 from quire_engine.constraint import Thinking
 from quire_engine.engine import Engine
+from quire_engine.guidance.form import Place
 from quire_engine.sequence import Rendered, Submission
 from quire_protocol import GenerateRequest, SamplingParams
 
@@ -106,12 +107,17 @@ def test_tokens_that_must_come_are_the_same_ones_drawn_or_not(engine: Engine) ->
     assert [len(own.logprobs) for own in drawn] == [len(own.tokens) for own in drawn]
 
 
+def least_of(schema: dict[str, Any]) -> int:
+    """Tokens of the shortest answer that is found."""
+    return len(Place(ready(json_grammar(schema)).result()).shortest_way_out(0) or ())
+
+
 @pytest.mark.parametrize("spare", [0, 1, 4, 30])
 @pytest.mark.parametrize("schema", SCHEMAS, ids=["person", "tree", "choices", "any-object"])
 def test_whatever_the_weights_and_the_length_an_answer_is_whole_and_of_its_form(
     engine: Engine, schema: dict[str, Any], spare: int
 ) -> None:
-    most = len(ready(json_grammar(schema)).result().shortest or ()) + spare
+    most = least_of(schema) + spare
     added = constrained(json_grammar(schema))
     requests = [
         ([5, 9, 11], SamplingParams(temperature=0.5 * seed, seed=seed, n=2, max_tokens=most), added)
@@ -124,7 +130,7 @@ def test_whatever_the_weights_and_the_length_an_answer_is_whole_and_of_its_form(
 
 
 def test_a_form_that_does_not_fit_is_refused_with_what_it_needs(engine: Engine) -> None:
-    least = len(ready(json_grammar(PERSON)).result().shortest or ())
+    least = least_of(PERSON)
     params = SamplingParams(max_tokens=least - 1)
     (own,) = served(engine, [([5, 9], params, constrained(json_grammar(PERSON)))], SCHEDULES[0])
     assert own.finish_reason == "error"

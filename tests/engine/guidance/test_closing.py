@@ -36,8 +36,8 @@ def way_out(grammar: str, begun: str = "", most: int = 10_000) -> str | None:
     state = llguidance.LLMatcher(vocabulary().spelling, source, log_level=0)
     assert not state.is_error(), state.get_error()
     assert state.consume_tokens(vocabulary().letters(begun.encode()))
-    tokens = WaysOut(vocabulary(), grammar).shortest(state, most)
-    return None if tokens is None else vocabulary().tokens.decode_bytes(tokens).decode()
+    path = WaysOut(vocabulary(), grammar).shortest(state, most)
+    return None if path is None else vocabulary().spelling.decode_bytes(path).decode()
 
 
 @pytest.mark.parametrize(

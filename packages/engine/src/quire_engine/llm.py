@@ -191,7 +191,7 @@ class LLM:
         pending = {next(self._handles): question for question in questions}
         try:
             for handle, question in pending.items():
-                self.engine.add(Submission(handle, question.request))
+                self.engine.add(Submission.of(handle, question.request))
             with tqdm(total=len(pending), desc="Prompts", unit="prompt", disable=not use_tqdm) as bar:
                 while pending:
                     for emission in self.engine.step():

@@ -1,15 +1,16 @@
 """The way out: text that ends an answer where it stands, as short as can be found soon. It knows bytes and marks.
 
 A grammar does not say how far its end is, so the end is looked for: byte by byte, each time with what tends to close
-(a bracket, a quote) before what opens. That is no proof of the shortest way, but one that can be taken. Only where it
-is too long, every first step away from it is tried too.
+(a bracket, a quote) before what opens. That is no proof of the shortest way, but one that can be taken. Where it is too
+long to begin with, every first step away from it is tried too. Later on the way that was known before is come back to
+as soon as it can be, which is a few bytes ahead, mostly.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 
 import numpy as np
@@ -19,7 +20,11 @@ from numpy.typing import NDArray
 from quire_engine.guidance.vocabulary import Vocabulary
 
 MOST_STEPS = 20_000
-"""Bytes that one search may try."""
+"""Bytes that a search may try before an answer begins."""
+MOST_STEPS_LATER = 500
+"""And while it grows."""
+OVERLAPS = (24, 12, 6, 3, 1)
+"""Letters by which a place is recognised in a way that is known."""
 MOST_OPTIONS = 24
 """Ways on from one place that are tried."""
 MOST_LITERALS = 32
@@ -54,18 +59,26 @@ class WaysOut:
         self._steps = 0
 
     def shortest(self, state: LLMatcher, most: int) -> list[int] | None:
-        """The model's tokens from `state`, a matcher of the spelling, to an end: at most `most`, if such are found.
-
-        A longer way if it is all there is; None if there is none within reach.
+        """What, spelled out, leads from `state`, a matcher of the spelling, to an end: at most `most` tokens of the
+        model, if such are found. A longer way if it is all there is; None if there is none within reach.
         """
         self._steps = MOST_STEPS
         path = self._straight(state.deep_copy(), MOST_STEPS)
         tokens = None if path is None else self._vocabulary.joined(path)
         if path is None or tokens is None or len(tokens) <= most:
-            return tokens
-        return self._vocabulary.joined(self._improved(state.deep_copy(), path)) or tokens
+            return path
+        return self._improved(state.deep_copy(), path)
 
-    def _straight(self, state: LLMatcher, most: int) -> list[int] | None:
+    def onward(self, state: LLMatcher, known: list[int], read: list[int]) -> list[int] | None:
+        """The same where an answer stands that has `read` on from a place with a way out that is `known`.
+
+        It comes back to that way as soon as it can, and is not as short as may be.
+        """
+        self._steps = MOST_STEPS_LATER
+        common = next((at for at, (one, other) in enumerate(zip(read, known, strict=False)) if one != other), len(read))
+        return self._straight(state.deep_copy(), MOST_STEPS, _Known(known[common:], read))
+
+    def _straight(self, state: LLMatcher, most: int, known: _Known | None = None) -> list[int] | None:
         """The way by the likeliest choices; None if it is longer than `most` letters, or leads nowhere."""
         path: list[int] = []
         literals = iter(self._literals)
@@ -73,6 +86,8 @@ class WaysOut:
         while len(path) <= most and self._steps > 0:
             if state.is_accepting():
                 return path
+            if known is not None and (rest := self._rejoined(state, known.rests(path))) is not None:
+                return path + rest
             self._steps -= 1
             move = self._forced(state)
             if not move:
@@ -86,6 +101,15 @@ class WaysOut:
             if not state.consume_tokens(move):
                 return None
             path += move
+        return None
+
+    def _rejoined(self, state: LLMatcher, rests: Iterable[list[int]]) -> list[int] | None:
+        """The first of these that leads to an end from here."""
+        for rest in rests:
+            if state.validate_tokens(rest) == len(rest):
+                ahead = state.deep_copy()
+                if ahead.consume_tokens(rest) and ahead.is_accepting():
+                    return rest
         return None
 
     def _improved(self, state: LLMatcher, path: list[int]) -> list[int]:
@@ -128,6 +152,25 @@ class WaysOut:
     def _literal(self, state: LLMatcher, literals: Iterator[list[int]]) -> list[int]:
         """The next of the grammar's own texts that may stand here."""
         return next((each for each in literals if state.validate_tokens(each) == len(each)), [])
+
+
+class _Known:
+    """A way out from a place that was left by reading something else; letters as characters, to be searched."""
+
+    def __init__(self, way: list[int], read: list[int]) -> None:
+        self._way = way
+        self._text = "".join(map(chr, way))
+        self._read = read
+
+    def rests(self, path: list[int]) -> Iterator[list[int]]:
+        """What may be left of it after `path`: all of it, and what comes behind places that end as the path does."""
+        cuts = dict.fromkeys([0])
+        recent = "".join(map(chr, [*self._read[-OVERLAPS[0] :], *path[-OVERLAPS[0] :]]))
+        for length in OVERLAPS:
+            at = self._text.find(recent[-length:]) if length <= len(recent) else -1
+            if at >= 0:
+                cuts[at + length] = None
+        return (self._way[cut:] for cut in cuts)
 
 
 def _literals(grammar: str) -> list[str]:

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from quire_engine.guidance.closing import WaysOut
 from quire_engine.guidance.vocabulary import Vocabulary
 
-SLOPE = 32
-"""Tokens by which one token makes the way out longer, at most: it may open what needs as many to be closed again."""
+MANY = 1 << 30
 
 Mask = NDArray[np.uint32]
 """One bit for each token, the lowest first: whether it may come next."""
@@ -30,10 +29,9 @@ class Grammar:
         self.speller = LLMatcher(vocabulary.spelling, source, log_level=0)
         for matcher in (self.matcher, self.speller):
             if matcher.is_error():
-                raise ValueError(matcher.get_error().strip().splitlines()[0])
-        self.shortest = WaysOut(vocabulary, text).shortest(self.speller, most=0)
-        """The shortest answer that was found; None if none was."""
-        self.slope = max(SLOPE, len(self.shortest or ()))
+                raise ValueError(_first_line(matcher.get_error()))
+        self.way_out = WaysOut(vocabulary, text).shortest(self.speller, most=MANY)
+        """Some answer, spelled out; None if none was found."""
 
 
 class Place:
@@ -44,14 +42,16 @@ class Place:
         self.grammar = grammar
         self._matcher = grammar.matcher.deep_copy()
         self._speller = grammar.speller.deep_copy()
+        self._known = grammar.way_out
+        """A way out from where the speller is, spelled out; None if there is no telling."""
         self._unspelled: tuple[int, ...] = ()
         """Tokens that the matcher has read and the speller has not: it is seldom needed."""
 
     def copy(self) -> Place:
         """The same place, to go on from."""
         other = Place.__new__(Place)
-        other.grammar, other._unspelled = self.grammar, self._unspelled
-        other._matcher, other._speller = self._matcher.deep_copy(), self._speller
+        other.grammar, other._matcher = self.grammar, self._matcher.deep_copy()
+        other._speller, other._known, other._unspelled = self._speller, self._known, self._unspelled
         return other
 
     def read(self, tokens: Sequence[int]) -> bool:
@@ -75,7 +75,7 @@ class Place:
     @property
     def problem(self) -> str | None:
         """Why it cannot be said what may follow: one of the library's limits, in its words."""
-        return self._matcher.get_error().strip().splitlines()[0] if self._matcher.is_error() else None
+        return _first_line(self._matcher.get_error()) if self._matcher.is_error() else None
 
     def mask(self) -> Mask:
         """What may come next."""
@@ -83,22 +83,35 @@ class Place:
         self._matcher.unsafe_compute_mask_ptr(mask.ctypes.data, mask.nbytes)
         return mask
 
-    def way_out(self, most: int, known: Sequence[Sequence[int]] = ()) -> list[int] | None:
-        """Tokens that lead to an end of the answer, at most `most` if such are found; None if there is no telling.
-
-        The `known` ones, if they fit and still lead there, save the search.
-        """
+    def way_out(self) -> list[int] | None:
+        """Tokens that lead to an end of the answer; None if there is no telling."""
         if self._matcher.is_accepting():
             return []
-        for tokens in known:
-            if len(tokens) <= most and self._ends_by(tokens):
-                return [*tokens]
-        speller = self._speller.deep_copy()
-        speller.consume_tokens(self.grammar.vocabulary.spelled(self._unspelled))
-        self._speller, self._unspelled = speller, ()
-        found = WaysOut(self.grammar.vocabulary, self.grammar.text).shortest(speller, most)
-        return found if found is not None and self._ends_by(found) else None
+        self._catch_up()
+        return None if self._known is None else self.grammar.vocabulary.joined(self._known)
 
-    def _ends_by(self, tokens: Sequence[int]) -> bool:
-        ahead = self._matcher.deep_copy()
-        return ahead.try_consume_tokens([*tokens]) == len(tokens) and ahead.is_accepting()
+    def shortest_way_out(self, most: int) -> list[int] | None:
+        """The same with more effort, if more than `most` tokens were found without."""
+        tokens = self.way_out()
+        if tokens is None or len(tokens) <= most:
+            return tokens
+        self._known = self._ways_out().shortest(self._speller, most) or self._known
+        return self.way_out()
+
+    def _catch_up(self) -> None:
+        """Let the speller read what the matcher has read, and find the way out from there."""
+        if not self._unspelled:
+            return
+        letters = self.grammar.vocabulary.spelled(self._unspelled)
+        self._speller, self._unspelled = self._speller.deep_copy(), ()
+        if self._known is None or not self._speller.consume_tokens(letters):
+            self._known = None
+            return
+        self._known = self._ways_out().onward(self._speller, self._known, letters)
+
+    def _ways_out(self) -> WaysOut:
+        return WaysOut(self.grammar.vocabulary, self.grammar.text)
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TypeAlias
 
@@ -26,6 +26,8 @@ Job: TypeAlias = Callable[[], None]
 
 PATIENCE = 0.002
 """Seconds that a drawn token waits for a way out to be found before its row is computed again."""
+SLOPE = 32
+"""Tokens by which one token is taken to make the way out longer, at most, until one was seen to do worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +55,8 @@ class Move:
     """None where it ends before the token."""
     place: Place | None
     thinking: ThinkingBudget | None
-    way_out: list[int] | None = None
-    """From there, where it was looked for."""
+    distance: int | None = None
+    """Tokens of the way out from there, where it was looked for."""
 
 
 class AnswerGuide:
@@ -71,8 +73,11 @@ class AnswerGuide:
         self._closes = False
         self._certain_to = 0
         """Room down to which there is surely a way out, without another look."""
-        self._way_out: list[int] | None = None
-        """From the place where it was last looked for."""
+        self._slope = SLOPE
+        self._distance = 0
+        """Tokens of the way out where it was last looked for."""
+        self._looked_at = 0
+        """And the room that there was."""
         self._due: deque[int] = deque()
         """Tokens that must come, that the place is past already, and that are still to be drawn."""
         self._looked: tuple[int, Move | None] | None = None
@@ -192,7 +197,7 @@ class AnswerGuide:
         constraint = self._terms.constraint
         if grammar is not None and constraint is not None:
             self._place = Place(grammar.result())
-            self._closes = constraint.closes and grammar.result().shortest is not None
+            self._closes = constraint.closes and grammar.result().way_out is not None
             if not self._place.read(emitted):
                 raise ValueError("what was emitted before is not of it")
         if self._thinking is not None:
@@ -206,7 +211,7 @@ class AnswerGuide:
     def _foresee_end(self, room: int) -> None:
         """See whether there is a way out before the answer is begun."""
         assert self._place is not None, "only a grammar is closed"
-        way_out = self._place.way_out(room)
+        way_out = self._place.shortest_way_out(room)
         if way_out is None:
             self._closes = False
         elif len(way_out) > room:
@@ -216,7 +221,7 @@ class AnswerGuide:
                 param="max_tokens",
             )
         else:
-            self._settle(way_out, room)
+            self._settle(len(way_out), room)
 
     def _prepare(self) -> None:
         """Find what may come next."""
@@ -239,28 +244,29 @@ class AnswerGuide:
         assert self._place is not None, "only a grammar is closed"
         alone = self._following(token, room, alone=True) if len(move.tokens) > 1 else None
         for each in filter(None, (move, alone)):
-            if (found := self._with_way_out(each, room)) is not None:
-                return found
-        way_out = self._place.way_out(room, known=[self._way_out or ()])
+            way_out = each.place.way_out() if each.place is not None and len(each.tokens) <= room else None
+            if way_out is not None and len(way_out) <= room - len(each.tokens):
+                return replace(each, distance=len(way_out))
+        way_out = self._place.way_out()
         if way_out is None:  # there is no telling any more
             self._closes = False
             return move
         if len(way_out) > room:
             self._fail(f"its shortest end has {len(way_out)} tokens, and {room} are left: raise max_tokens.")
             return None
-        if not way_out:  # the answer ends here, or not at all
-            return Move([], self._place, self._thinking, way_out)
-        instead = self._following(way_out[0], room, alone=True)
-        return None if instead is None else Move(instead.tokens, instead.place, instead.thinking, way_out[1:])
+        return self._by_way_out(way_out, room)
 
-    def _with_way_out(self, move: Move, room: int) -> Move | None:
-        """The same with its way out; None if there is none for the tokens that are left."""
-        left, before = room - len(move.tokens), self._way_out or []
-        known = [before[len(move.tokens) :]] if before[: len(move.tokens)] == move.tokens else [before]
-        way_out = move.place.way_out(left, known) if move.place and left >= 0 else None
-        if way_out is None or len(way_out) > left:
+    def _by_way_out(self, way_out: list[int], room: int) -> Move | None:
+        """Go the way out, one token of it; the whole of it if there is hardly room for more."""
+        if not way_out:  # the answer ends here, or not at all
+            return Move([], self._place, self._thinking, 0)
+        count = 1 if room - len(way_out) > self._slope else len(way_out)
+        first = self._following(way_out[0], room, alone=True)
+        if first is None or first.place is None or not first.place.read(way_out[1:count]):
             return None
-        return Move(move.tokens, move.place, move.thinking, way_out)
+        if first.thinking is not None:
+            first.thinking.hear(way_out[1:count])
+        return replace(first, tokens=way_out[:count], distance=len(way_out) - count)
 
     # --- how an answer goes on ----------------------------------------------------------------------------------------
 
@@ -302,12 +308,13 @@ class AnswerGuide:
     def _go(self, move: Move, room: int) -> list[int]:
         """Stand where a move leads."""
         self._place, self._thinking = move.place, move.thinking
-        if move.way_out is not None:
-            self._settle(move.way_out, room - len(move.tokens))
+        if move.distance is not None:
+            self._settle(move.distance, room - len(move.tokens))
         return move.tokens
 
-    def _settle(self, way_out: list[int], room: int) -> None:
-        """Remember a way out, and how far one may go before it is looked for again: each token may make it longer."""
-        assert self._place is not None, "only a grammar is closed"
-        self._way_out = way_out
-        self._certain_to = room - (room - len(way_out)) // (1 + self._place.grammar.slope)
+    def _settle(self, distance: int, room: int) -> None:
+        """Remember how long the way out is, and how far one may go before it is looked for again."""
+        growth = (distance - self._distance) // max(1, self._looked_at - room)
+        self._slope = max(self._slope, 2 * growth if self._looked_at else 0)
+        self._distance, self._looked_at = distance, room
+        self._certain_to = room - (room - distance) // (1 + self._slope)
