@@ -171,6 +171,21 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def schemas(session: nox.Session) -> None:
+    """Fetch JSON-Schema-Test-Suite from the package index and put it through our grammars: `nox -s schemas -- [-v]`."""
+    install(session, *PACKAGES[:-1], groups=())
+    folder = Path(session.create_tmp()) / "suite"
+    shutil.rmtree(folder, ignore_errors=True)
+    session.run(
+        "pip", "download", "--no-deps", "--no-binary", ":all:", "--dest", str(folder), "jsonschema", silent=True
+    )
+    with tarfile.open(next(folder.glob("*.tar.gz"))) as tar:
+        tar.extractall(folder, filter="data")
+    suite = next(folder.glob("*/json/tests"))
+    session.run("python", "tools/grammars.py", "--suite", str(suite), *session.posargs)
+
+
+@nox.session
 def fields(session: nox.Session) -> None:
     """Try every field of the generating requests: `nox -s fields -- [--base-url URL --model NAME]`, or `-- --docs`."""
     install(session, *PACKAGES)

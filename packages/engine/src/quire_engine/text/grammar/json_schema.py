@@ -1,6 +1,6 @@
 """JSON Schemas as the grammar library reads them. It knows which of their keywords can be enforced, and refuses others.
 
-What is refused and why was found by measurement, `benchmarks/grammars.py`: every keyword of drafts 7 and 2020-12, in
+What is refused and why was found by measurement, `tools/grammars.py`: every keyword of drafts 7 and 2020-12, in
 the schemas of their test suite. Nothing is left out quietly that would let pass a value the schema does not allow.
 """
 
