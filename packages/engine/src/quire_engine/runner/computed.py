@@ -56,6 +56,11 @@ class ComputedModel:
     left: str | None = None
     """Why its products are torch's, where they might have been packed."""
 
+    @property
+    def is_native(self) -> bool:
+        """Whether the native decoder computes it."""
+        return isinstance(self.forward, NativeForward)
+
 
 def backend(config: EngineConfig) -> type[AttentionBackend]:
     """The attention that is asked for."""

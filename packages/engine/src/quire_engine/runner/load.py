@@ -104,8 +104,7 @@ class Assembly:
         """ModelNotSupported if company changes a sequence's logits."""
         runner = self.runner(blocks=BLOCKS, block_size=BLOCK_SIZE, seats=2, max_model_len=BLOCKS * BLOCK_SIZE)
         spec = self.model.spec
-        is_native = not self.model.computed_by.startswith("transformers")
-        way_out = "leave it out, or ask for native=False" if is_native else "leave it out"
+        way_out = "leave it out, or ask for native=False" if self.model.is_native else "leave it out"
         prove_invariance(runner, architecture=spec.architecture, vocab_size=spec.vocab_size, way_out=way_out)
 
     def measure_cuda(self, config: EngineConfig, context: int) -> Machine:
