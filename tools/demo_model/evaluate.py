@@ -68,8 +68,9 @@ class Asked:
 class Questioner:
     """Asks one server."""
 
-    def __init__(self, base_url: str, model: str | None = None) -> None:
+    def __init__(self, base_url: str, model: str | None = None, *, holds_to_schema: bool = False) -> None:
         self._client = openai.OpenAI(base_url=f"{base_url}/v1", api_key="none", timeout=300, max_retries=0)
+        self._holds_to_schema = holds_to_schema
         self._model = model or self._client.models.list().data[0].id
 
     def score(self, task: str, count: int, seed: int = 0) -> Score:
@@ -97,6 +98,9 @@ class Questioner:
 
     def _dialogue(self, sample: Dialogue) -> Asked:
         options: dict[str, Any] = {"tools": list(sample.tools)} if sample.tools else {}
+        if self._holds_to_schema and sample.schema is not None:
+            form = {"name": "answer", "schema": dict(sample.schema)}
+            options["response_format"] = {"type": "json_schema", "json_schema": form}
         if not sample.thinks:
             options["extra_body"] = {"chat_template_kwargs": {"enable_thinking": False}}
         answer = self._client.chat.completions.create(
@@ -151,12 +155,13 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=EACH, help=f"questions of each task ({EACH})")
     parser.add_argument("--task", action="append", choices=names, help="only this task; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
+    parser.add_argument("--schema", action="store_true", help="hold answers in JSON to their schemas")
     parser.add_argument("--misses", action="store_true", help="print the first wrong answer of each task")
     options = parser.parse_args()
     if options.each < 1:
         parser.error(f"--each is {options.each}: ask at least one question of each task")
     with nullcontext(options.base_url) if options.base_url else serving(options.checkpoint) as url:
-        questioner = Questioner(url)
+        questioner = Questioner(url, holds_to_schema=options.schema)
         scores = [questioner.score(name, options.each) for name in tqdm(options.task or names, unit="task")]
     print(*table(scores), sep="\n")
     if options.misses:

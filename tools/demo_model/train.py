@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from tools.demo_model.export import export
 from tools.demo_model.log import Log
-from tools.demo_model.packing import step_batches
+from tools.demo_model.packing import Batch, step_batches
 from tools.demo_model.shape import SHAPE, Shape, fresh
 from tools.demo_model.trainer import Trainer
 from tqdm import tqdm
@@ -137,7 +137,7 @@ class Run:
             "loss": trainer.learn(batches, share),
         }
 
-    def _probe(self, trainer: Trainer, asked: list[probe.Batch]) -> None:
+    def _probe(self, trainer: Trainer, asked: list[Batch]) -> None:
         self.log.write(step=trainer.step, kind="probe", exact=probe.shares(trainer, asked))
 
 

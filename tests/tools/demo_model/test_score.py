@@ -72,6 +72,29 @@ def test_questions_go_to_a_server_with_and_without_a_suffix() -> None:
     assert all(body["temperature"] == 0 for body in server.asked)
 
 
+def test_a_dialogue_is_asked_as_a_client_asks() -> None:
+    message = {"role": "assistant", "content": '{"a": 1}'}
+    answered = {
+        "/v1/chat/completions": {
+            "id": "1", "object": "chat.completion", "created": 0, "model": "m",
+            "choices": [{"index": 0, "message": message, "finish_reason": "stop", "logprobs": None}],
+        }
+    }  # fmt: skip
+    schema = {"type": "object"}
+    talk = (user("?"), assistant("!", "hm"), user("??"), assistant('{"a":1}'))
+    with loopback(answered) as server:
+        url = server.url.removesuffix("/v1")
+        assert Questioner(url, "m").ask(Dialogue("extraction", talk, check="json", schema=schema)).is_right
+        held = Questioner(url, "m", holds_to_schema=True)
+        assert held.ask(Dialogue("extraction", talk, check="json", schema=schema, thinks=False)).is_right
+    free, bound = server.asked
+    assert free["messages"] == [user("?"), {"role": "assistant", "content": "!"}, user("??")]
+    assert "response_format" not in free
+    assert "chat_template_kwargs" not in free
+    assert bound["response_format"]["json_schema"]["schema"] == schema
+    assert bound["chat_template_kwargs"] == {"enable_thinking": False}
+
+
 def test_a_share_below_its_goal_is_told_as_missed() -> None:
     scores = [Score("copy", 10, 9, 0, 0.9, ""), Score("style", 10, 8, 0, 0.85, ""), Score("haiku", 10, 1, 0, None, "")]
     assert [one.verdict for one in scores] == ["reached", "missed", ""]

@@ -167,9 +167,9 @@ class Part:
     def _code(self) -> str:
         letters = self.any((ascii_lowercase, ascii_letters, digits, ascii_lowercase + digits, "0123456789abcdef"))
         groups = ["".join(self.random.choices(letters, k=self.between(2, 6))) for _ in range(self.between(1, 3))]
-        return (
-            self.any(("-", "-", "_", ".", ":", "/")).join(groups) if len(groups) > 1 else groups[0] + self.any(letters)
-        )
+        if len(groups) == 1:
+            return groups[0] + self.any(ascii_lowercase)  # never a number: a code is a string, also in JSON
+        return self.any(("-", "-", "_", ":", "/")).join(groups)
 
     def scribble(self) -> str:
         """Signs without order."""

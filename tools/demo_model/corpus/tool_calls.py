@@ -137,6 +137,11 @@ def _spoken(value: Any) -> str:
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
+def _handled(one: Tool) -> str:
+    """The thing that a tool handles, be it one or several."""
+    return one.deed.split()[-1].removesuffix("s")
+
+
 def toolbox(part: Part, most: int | None = None) -> list[Tool]:
     """Tools with different names and deeds."""
     most = most or (2 if part.room < 400 else 4 if part.room < 900 else 8)
@@ -144,7 +149,7 @@ def toolbox(part: Part, most: int | None = None) -> list[Tool]:
     for _ in range(part.between(1, most)):
         one = part.any((_arbitrary, _arbitrary, _arbitrary, _arbitrary, _weather, _clock))(part)
         # Two that handle the same thing are told apart by their verbs alone: hard enough with others, too hard alone.
-        if all(one.name != other.name and one.deed.split()[-1] != other.deed.split()[-1] for other in found):
+        if all(one.name != other.name and _handled(one) != _handled(other) for other in found):
             found.append(one)
     return found
 
@@ -211,7 +216,7 @@ def with_result(part: Part) -> Dialogue:
 def none_fits(part: Part) -> Dialogue:
     """A request that no tool serves, or no request at all."""
     missing, *tools = [*part.several(1, lambda: _arbitrary(part)), *toolbox(part)]
-    tools = [one for one in tools if one.deed.split()[-1] != missing.deed.split()[-1] and one.name != missing.name]
+    tools = [one for one in tools if _handled(one) != _handled(missing) and one.name != missing.name]
     tools = tools or [_weather(part)]
     if part.below(0.3):
         return _dialogue(part, "no tool fits", tools, exchange(part))
