@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.guided import save_model
 from tests.support.letters import write_letters
 from tests.support.plain_beams import plain_beam_search
 from tests.support.scripted import (
@@ -19,9 +22,9 @@ from tests.support.shop import open_shop
 
 from quire_engine import LLM, EngineConfig, SamplingParams
 from quire_engine.engine import Engine
-from quire_engine.errors import PromptTooLong, RequestError
+from quire_engine.errors import GrammarError, PromptTooLong, RequestError
 from quire_engine.scheduling.batch import Batch
-from quire_protocol import BeamSearchParams, LogitsProcessorConstructor
+from quire_protocol import BeamSearchParams, LogitsProcessorConstructor, StructuredOutputsParams
 
 GREEDY = SamplingParams(temperature=0, max_tokens=4)
 
@@ -198,6 +201,36 @@ def test_a_search_gives_its_beams_best_first(llm: LLM) -> None:
 def test_a_search_that_is_too_wide_is_refused(llm: LLM) -> None:
     with pytest.raises(RequestError, match="at most 16 beams"):
         llm.beam_search("a", BeamSearchParams(beam_width=17, max_tokens=4))
+
+
+@pytest.fixture(scope="module")
+def formed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LLM]:
+    llm = LLM(save_model(tmp_path_factory.mktemp("formed")), progress=False, device="cpu", max_model_len=128)
+    yield llm
+    llm.close()
+
+
+@pytest.mark.parametrize(
+    ("form", "pattern"),
+    [
+        (StructuredOutputsParams(regex="[a-f]{3}-[0-9]{2}"), "[a-f]{3}-[0-9]{2}"),
+        (StructuredOutputsParams(choice=["yes", "no"]), "yes|no"),
+        (StructuredOutputsParams(json={"type": "array", "items": {"type": "boolean"}, "maxItems": 2}), r"\[.*\]"),
+    ],
+    ids=["regex", "choice", "json"],
+)
+def test_answers_have_the_form_that_is_asked_for(formed: LLM, form: StructuredOutputsParams, pattern: str) -> None:
+    params = SamplingParams(temperature=1.5, seed=2, n=3, max_tokens=30, structured_outputs=form)
+    for output in formed.generate("Well", params, use_tqdm=False)[0].outputs:
+        assert re.fullmatch(pattern, output.text)
+        assert output.finish_reason == "stop"
+
+
+def test_a_form_that_cannot_be_held_is_refused_before_anything_is_computed(formed: LLM) -> None:
+    params = SamplingParams(structured_outputs=StructuredOutputsParams(regex="a("))
+    with pytest.raises(GrammarError) as caught:
+        formed.generate("Well", params, use_tqdm=False)
+    assert caught.value.param == "structured_outputs"
 
 
 def test_extra_arguments_that_no_extension_takes_are_warned_of(llm: LLM) -> None:

@@ -23,6 +23,7 @@ from quire_engine.link.process import ProcessLink
 from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Emission, Submission
 from quire_engine.stats import Stats
+from quire_engine.text.answers import Answers
 from quire_engine.text.load import load_tokenizer
 from quire_engine.text.output import Output, OutputProcessor
 from quire_engine.text.template import Renderer
@@ -70,7 +71,9 @@ class AsyncEngine:
                 if task.done():
                     task.result()  # raises what went wrong, without waiting for the other one
             started, tokenizer = starting.result(), loading.result()
-            renderer = None if tokenizer is None else Renderer(tokenizer, started.decisions)
+            renderer = None
+            if tokenizer is not None:
+                renderer = Renderer(tokenizer, started.decisions, answers=Answers(tokenizer, None, None))
         except BaseException:
             await _undo(starting, loading)
             raise

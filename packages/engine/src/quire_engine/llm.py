@@ -16,6 +16,7 @@ from quire_engine.config import EngineConfig
 from quire_engine.engine import Engine, EngineFactory
 from quire_engine.errors import RequestError
 from quire_engine.sequence import Emission, FinishReason, Submission, TokenLogprobs
+from quire_engine.text.answers import Answers
 from quire_engine.text.load import load_tokenizer
 from quire_engine.text.output import Output, OutputProcessor
 from quire_engine.text.template import Renderer
@@ -82,7 +83,13 @@ class LLM:
         self.engine = load(self.config, progress=progress)
         self.tokenizer = load_tokenizer(self.config)
         decisions, tokenizer = self.engine.decisions, self.tokenizer
-        self._renderer = None if tokenizer is None else Renderer(tokenizer, decisions, trust_request_chat_template=True)
+        self._renderer = (
+            None
+            if tokenizer is None
+            else Renderer(
+                tokenizer, decisions, trust_request_chat_template=True, answers=Answers(tokenizer, None, None)
+            )
+        )
         self._handles = count()
 
     def generate(
@@ -93,8 +100,9 @@ class LLM:
     ) -> list[RequestOutput]:
         """Continue each prompt; the results are in the prompts' order.
 
-        `sampling_params` are for all prompts or one for each; the model's own defaults when absent. RequestError if a
-        prompt cannot be served, before any is computed.
+        `sampling_params` are for all prompts or one for each; the model's own defaults when absent. Their
+        `structured_outputs` are the form of the answers. RequestError if a prompt cannot be served, before any is
+        computed.
         """
         several = _one_or_more(prompts)
         return self._answer([self._encoded(prompt) for prompt in several], sampling_params, use_tqdm)

@@ -1,0 +1,136 @@
+"""Guides in their threads: what is kept, what fails alone, what ends."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from tests.support.guided import END, SIZE, constrained, ids, vocabulary
+from tests.support.tokenizer_kinds import tokenizer_of
+
+from quire_engine.constraint import Thinking
+from quire_engine.guidance import guides as module
+from quire_engine.guidance.guides import Crew, Guides
+from quire_engine.guidance.vocabulary import Vocabulary
+from quire_engine.sequence import Rendered
+from quire_protocol import SamplingParams
+
+PATIENCE = 30.0
+"""Seconds that a test may wait."""
+PARAMS = SamplingParams(temperature=0)
+
+
+class Loads:
+    """Gives a vocabulary, and counts how often it was asked for one."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self) -> Vocabulary:
+        self.count += 1
+        return vocabulary()
+
+
+@pytest.fixture
+def loads() -> Loads:
+    return Loads()
+
+
+@pytest.fixture
+def guides(loads: Loads) -> Iterator[Guides]:
+    own = Guides(loads, size=SIZE)
+    yield own
+    own.close()
+
+
+def test_answers_of_one_form_share_its_grammar_and_all_share_the_vocabulary(guides: Guides, loads: Loads) -> None:
+    made = [guides.guide(constrained(text), PARAMS, room=9) for text in ('start: "a"', 'start: "a"', 'start: "b"')]
+    for guide, text in zip(made, "aab", strict=True):
+        assert guide.wait(PATIENCE)
+        assert guide.failure is None
+        assert [*guide.take(ids(text)[0], 9)] == ids(text)
+        assert guide.is_over
+    assert len(guides._grammars) == 2
+    assert loads.count == 1
+
+
+def test_no_more_grammars_are_kept_than_are_used_lately(guides: Guides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_GRAMMARS", 2)
+    texts = [f'start: "{letter}"' for letter in "abcab"]
+    for text in texts:
+        assert guides.guide(constrained(text), PARAMS, room=9).wait(PATIENCE)
+    assert [*guides._grammars] == texts[-2:]
+
+
+def test_a_grammar_that_is_none_fails_alone_and_is_not_kept_as_such(guides: Guides) -> None:
+    for _ in range(2):
+        broken = guides.guide(constrained("start: missing"), PARAMS, room=9)
+        sound = guides.guide(constrained('start: "a"'), PARAMS, room=9)
+        assert broken.wait(PATIENCE)
+        assert sound.wait(PATIENCE)
+        assert "missing" in str(broken.failure)
+        assert sound.failure is None
+
+
+def test_a_tokenizer_that_cannot_be_held_to_a_form_says_so() -> None:
+    own = Guides(lambda: Vocabulary(tokenizer_of("word-piece"), 500, [END]), size=500)
+    guide = own.guide(constrained('start: "a"'), PARAMS, room=9)
+    assert guide.wait(PATIENCE)
+    assert "cannot be constrained" in str(guide.failure)
+    own.close()
+
+
+def test_a_budget_alone_needs_no_vocabulary(guides: Guides, loads: Loads) -> None:
+    added = Rendered(thinking=Thinking(limit=1, begin=(), end=(7,), is_open=True))
+    guide = guides.guide(added, PARAMS, room=9)
+    assert guide.wait(PATIENCE)
+    assert [*guide.take(5, 9)] == [5, 7]
+    assert loads.count == 0
+
+
+def test_the_vocabulary_may_be_read_before_it_is_needed(guides: Guides, loads: Loads) -> None:
+    guides.improve()
+    guides.improve()
+    assert guides.guide(constrained('start: "a"'), PARAMS, room=9).wait(PATIENCE)
+    assert loads.count == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ({}, "abc"),
+        ({"allowed_token_ids": tuple(range(SIZE))}, "a"),
+        ({"logit_bias": {5: 1.0}}, "a"),
+        ({"logprobs": 0}, "a"),
+    ],
+    ids=["free", "allowed", "bias", "scored"],
+)
+def test_what_must_come_is_written_unless_the_request_wants_a_say(
+    guides: Guides, fields: dict[str, Any], taken: str
+) -> None:
+    guide = guides.guide(constrained("start: /abc/", closes=False), SamplingParams(**fields), room=9)
+    assert guide.wait(PATIENCE)
+    first = ids("a")[0]
+    assert guide.mask is not None
+    assert b"".join(vocabulary().tokens.decode_bytes([token]) for token in guide.take(first, 9)).decode() == taken
+
+
+def test_who_rests_is_woken_by_what_was_done() -> None:
+    crew, done = Crew(2), []
+    for number in range(20):
+        crew.put(lambda number=number: done.append(number))  # type: ignore[misc]
+    while len(done) < 20:
+        crew.rest(PATIENCE)
+    assert sorted(done) == [*range(20)]
+    crew.close()
+
+
+def test_closing_ends_the_threads(loads: Loads) -> None:
+    before = threading.active_count()
+    own = Guides(loads, size=SIZE)
+    assert own.guide(constrained('start: "a"'), PARAMS, room=9).wait(PATIENCE)
+    assert threading.active_count() > before
+    own.close()
+    assert threading.active_count() == before
