@@ -36,10 +36,7 @@ FLAGS = [
 # Cases that ask for what is refused today with a 400 that names the field, or a 404 for the route.
 UNBUILT = (
     "resp/",
-    "comp/json_regex",
     "comp/suffix",
-    "chat/tools_auto",
-    "chat/json_schema",
 )
 
 

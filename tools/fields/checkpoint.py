@@ -24,11 +24,11 @@ HIDDEN = 64
 
 TEMPLATE = """
 {%- for message in messages %}{{ '<|im_start|>' + message.role + ' ' + message.content + '<|im_end|>' }}{% endfor %}
-{%- for tool in tools or [] %}{{ tool | tojson }}{% endfor %}
+{%- for tool in tools or [] %}{{ tool | tojson + '<tool_call></tool_call>' }}{% endfor %}
 {%- for document in documents or [] %}{{ document.text }}{% endfor %}
 {%- if reasoning_effort is defined %}{{ 'effort ' + reasoning_effort }}{% endif %}
 {%- if mood is defined %}{{ 'mood ' + mood }}{% endif %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant ' }}{% endif %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant ' + ('<think>' if think else '') }}{% endif %}
 """
 
 

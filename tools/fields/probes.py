@@ -256,6 +256,8 @@ SAMPLED: Body = {"temperature": None, "seed": 7}
 """Draws, repeatable."""
 STREAMED: Body = {"stream": True}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object", "properties": {}}}}
+BARE_TOOL = {"type": "function", "function": {"name": "f"}}
+"""It takes no arguments, so calls are short."""
 USER = {"role": "user", "content": PROMPT}
 BEGUN = {"role": "assistant", "content": "It was dark"}
 
@@ -294,6 +296,14 @@ def chat_probes(facts: Facts) -> list[Probe]:
 
     several: Body = {"max_tokens": 192}
     open_end: Body = {"messages": [USER, BEGUN], "add_generation_prompt": False}
+    reasoning: Body = {"chat_template_kwargs": {"think": True}}
+    eager: Body = {  # to call, again and again
+        **several,
+        "tools": [BARE_TOOL],
+        "tool_choice": "required",
+        "thinking_token_budget": 4,
+        "logit_bias": {str(facts.eos): -100},
+    }
     word = facts.chat_text[2:4]
     return [
         probe("messages", [{"role": "user", "content": "Hello"}], "another prompt", other_prompt),
@@ -321,17 +331,24 @@ def chat_probes(facts: Facts) -> list[Probe]:
             {"type": "function", "function": {"name": "f"}},
             "the tool is called",
             lambda p, c: bool(c.choices[0]["message"]["tool_calls"]),
-            plain={"tools": [TOOL], "tool_choice": "none"},
+            plain={**several, "tools": [TOOL], "tool_choice": "none"},
         ),
         probe(
             "parallel_tool_calls",
             False,
             "one call at most",
-            lambda p, c: len(c.choices[0]["message"]["tool_calls"]) < len(p.choices[0]["message"]["tool_calls"]),
+            lambda p, c: len(p.choices[0]["message"]["tool_calls"]) > 1 == len(c.choices[0]["message"]["tool_calls"]),
+            plain=eager,
         ),
         probe("reasoning_effort", "low", "the template writes it", other_prompt),
-        probe("include_reasoning", False, "no reasoning", lambda p, c: p.texts != c.texts),
-        probe("thinking_token_budget", 0, "no reasoning", lambda p, c: p.texts != c.texts),
+        probe("include_reasoning", False, "no reasoning", lambda p, c: reasoned(p) > 0 == reasoned(c), plain=reasoning),
+        probe(
+            "thinking_token_budget",
+            4,
+            "4 tokens of reasoning at most",
+            lambda p, c: reasoned(p) > 4 >= reasoned(c) > 0,
+            plain=reasoning,
+        ),
         probe("echo", True, "begins with the last message", begins(BEGUN["content"]), plain=open_end),
         probe("documents", [{"title": "T", "text": "A document."}], "the template writes it", other_prompt),
         probe("chat_template", "{{ messages[0].content }}", "another prompt", other_prompt),
@@ -345,6 +362,11 @@ def chat_probes(facts: Facts) -> list[Probe]:
         probe("vllm_xargs", {"probe": facts.rare[0]}, "the token it names", of_tokens(facts.rare[:1]), steered=True),
         *shared_probes("ChatCompletionRequest", facts.chat_text, facts.chat_ids, facts, several),
     ]
+
+
+def reasoned(answer: Answer) -> int:
+    """Characters of reasoning in the first choice."""
+    return len(answer.choices[0]["message"]["reasoning"] or "")
 
 
 def begins(text: str) -> Seen:
