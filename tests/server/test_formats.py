@@ -54,6 +54,13 @@ def test_a_name_or_another_name_of_it_is_taken_whatever_the_template_shows(tmp_p
     assert dict(described(answers_of(model, asked), asked))["tools"] == "as hermes does, which --tool-call-parser names"
 
 
+def test_of_the_versions_that_share_a_name_the_template_shows_which(tmp_path: Path) -> None:
+    asked = settings(tool_call_parser="mistral")
+    template = "{% if tools %}[TOOL_CALLS]{{ name }}[ARGS]{% endif %}{{ messages[0].content }}"
+    assert names(asked, tokenizer(tmp_path / "new", template))[0] == "mistral_args"
+    assert names(asked, tokenizer(tmp_path / "old", template.replace("[ARGS]", "")))[0] == "mistral"
+
+
 def test_none_reads_none(tmp_path: Path) -> None:
     asked = settings(tool_call_parser="none", reasoning_parser="none")
     model = tokenizer(tmp_path, QWEN)

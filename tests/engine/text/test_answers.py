@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import random
+from dataclasses import asdict
 from typing import Any
 
+import jsonschema
 import pytest
+from tests.engine.text.formats.chunking import calls_of, read
+from tests.engine.text.formats.constrained import OFFERED, random_answer
 from tests.support.grammars import takes, vocabulary
 
 from quire_engine.errors import GrammarError, RequestError
 from quire_engine.text.answers import Answers
 from quire_engine.text.formats.base import ReasoningFormat, ToolFormat
-from quire_engine.text.formats.events import CallArguments, CallBegan, CallEnded, Content, Reasoning, joined
+from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, CallEnded, Content, Reasoning, joined
 from quire_engine.text.formats.reasoning import REASONING_FORMATS, reasoning_format
 from quire_engine.text.formats.tools import TOOL_FORMATS, tool_format
 from quire_protocol import ChatCompletionRequest, CompletionRequest
@@ -139,6 +144,25 @@ def test_calls_without_an_opening_are_told_from_text_by_how_they_begin():
     assert takes(made, '{"name": "tide", "parameters": {"city": "Kiel"}}')
     assert not takes(made, '{"name": "tide", "parameters": {"town": "Kiel"}}')
     assert not takes(made, '\n {"a": 1}')
+
+
+@pytest.mark.parametrize("calls", TOOL_FORMATS, ids=lambda each: each.name)
+def test_calls_among_free_text_follow_their_schemas_however_they_begin(calls):
+    request = chat(tools=[{"type": "function", "function": asdict(each)} for each in OFFERED])
+    made = Answers(vocabulary().tokenizer, calls, reasoning_format("harmony") if calls.name == "harmony" else None)
+    free = grammar(request, made)
+    schemas = {each.name: each.parameters for each in OFFERED}
+    found = []
+    for seed in range(20):
+        text = random_answer(free, random.Random(seed), calls.marks, ends=0.03)
+        parser = made.parser(request)
+        assert parser is not None
+        events = read(parser, [text])
+        assert not any(isinstance(event, CallBroken) for event in events), f"{text!r} gives {events}"
+        found += calls_of(events)
+    for name, arguments in found:
+        jsonschema.validate(arguments, schemas[name])
+    assert found or calls.opening() is None  # by chance alone, hardly any answer begins as these calls do
 
 
 @pytest.mark.parametrize("choice", ["auto", "required"])

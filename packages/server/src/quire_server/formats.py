@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Protocol, TypeVar
 
 from quire_engine.errors import RequestError
@@ -30,7 +31,7 @@ def answers_of(tokenizer: Tokenizer, settings: ServerSettings) -> Answers:
     template = settings.read_chat_template() or _template_of(tokenizer)
     return Answers(
         tokenizer,
-        tools=_picked(settings.tool_call_parser, tool_format, detect_tool_format, template),
+        tools=_picked(settings.tool_call_parser, partial(tool_format, template=template), detect_tool_format, template),
         reasoning=_picked(settings.reasoning_parser, reasoning_format, detect_reasoning_format, template),
         strictness=settings.tool_strictness,
         closing=settings.budget_closing,

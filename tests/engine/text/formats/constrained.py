@@ -62,14 +62,16 @@ def holds(format: ToolFormat, text: str, *, several: bool = True, tools: Sequenc
     return takes(grammar_of(format, tools, several=several), text)
 
 
-def random_answer(grammar: str, rng: random.Random, marks: Sequence[str] = (), *, limit: int = 3000) -> str:
+def random_answer(
+    grammar: str, rng: random.Random, marks: Sequence[str] = (), *, ends: float = 0.3, limit: int = 3000
+) -> str:
     """An answer that the grammar leads to. Where it may end it does, or goes on, at random; so with these marks."""
     matcher = matcher_of(grammar)
     closing = {*vocabulary().pieces('"}]<')}
     (end,) = vocabulary().tokens(END)
     ids: list[int] = []
     while len(ids) < limit:
-        if matcher.is_accepting() and (matcher.is_stopped() or rng.random() < 0.3):
+        if matcher.is_accepting() and (matcher.is_stopped() or rng.random() < ends):
             return vocabulary().tokenizer.decode(ids, skip_special_tokens=False)
         if marks and rng.random() < 0.1:
             mark = vocabulary().tokens(rng.choice(["", "\n"]) + rng.choice(marks))
@@ -79,8 +81,8 @@ def random_answer(grammar: str, rng: random.Random, marks: Sequence[str] = (), *
                 continue
         allowed = [token for token, bias in enumerate(matcher.compute_logit_bias()) if bias]
         allowed = [token for token in allowed if token != end]
-        ends = [token for token in allowed if token in closing]
-        token = rng.choice(ends if ends and rng.random() < 0.3 else allowed)
+        closers = [token for token in allowed if token in closing]
+        token = rng.choice(closers if closers and rng.random() < 0.3 else allowed)
         assert matcher.consume_token(token), matcher.get_error()
         ids.append(token)
     raise AssertionError(f"no end after {limit} tokens")

@@ -195,18 +195,20 @@ class Answers:
         opening = plan.tools.opening()
         if opening is None:
             return f"{heading} {self._no_call(plan, notation)} | {calls}"
-        free = notation.any_text(but=[opening])
         if plan.reasoning and plan.reasoning.heading:
-            return f"{heading} {free} | {calls}"
+            return f"{heading} {notation.any_text(but=[opening])} | {calls}"
+        free = notation.any_text(but=[opening, *plan.tools.marks])  # parsers take some calls without their opening too
         return f"{free} ({calls} {free}){'*' if plan.several else '?'}"
 
     def _no_call(self, plan: Plan, notation: GrammarText) -> str:
-        """Text that does not begin as calls do, where these have no opening to tell them by."""
+        """Text that does not begin as calls do, and has no mark of them: there is no opening to tell them by."""
         assert plan.tools is not None
         alone = GrammarText(self._tokenizer)
         calls = alone.whole(plan.tools.calls(plan.offered, alone, several=plan.several))
-        first = [f"\\x{{{byte:x}}}" for byte in self._grammars.first_bytes(calls) if 0x20 < byte < 0x80]
-        return notation.regex(rf"\s*([^\s{''.join(first)}](?s:.*))?")
+        taken = {*self._grammars.first_bytes(calls), *(ord(mark[0]) for mark in plan.tools.marks)}
+        first = "".join(f"\\x{{{code:x}}}" for code in sorted(taken) if 0x20 < code < 0x80)
+        beginning = notation.regex(rf"\s*[^\s{first}]")
+        return f"({beginning} {notation.any_text(but=plan.tools.marks)})?"
 
     def _thinking(self, request: ChatCompletionRequest | CompletionRequest, plan: Plan) -> Thinking | None:
         """The limit of the answer's reasoning; None for none."""

@@ -29,7 +29,7 @@ class JsonArray:
     @property
     def marks(self) -> tuple[str, ...]:
         """What opens and closes calls."""
-        return (*(begin.removesuffix("[") for begin in self.begins), *([self.end] if self.end else []))
+        return (*self.begins, *([self.end] if self.end else []))
 
     def wrote(self, template: str) -> bool:
         """Whether the template has what those of this format have."""

@@ -14,8 +14,7 @@ Models leave out the first line at times. After Qwen3-Coder's and Seed-OSS' chat
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -35,6 +34,7 @@ from quire_engine.text.formats.scanner import (
     until,
 )
 from quire_engine.text.formats.tools.json_call import choice, repeated
+from quire_engine.text.formats.tools.named_arguments import as_object
 from quire_engine.text.formats.tools.text_values import TextArguments, properties_of, value
 
 FUNCTION, FUNCTION_END = "<function=", "</function>"
@@ -78,7 +78,7 @@ class XmlFunctions:
                 yield from source.expect(FUNCTION)
             name = yield from _name(source)
             yield CallBegan(index, name)
-            yield from told(_arguments(source, tools, name), partial(CallArguments, index))
+            yield from told(_arguments(source, properties_of(tools, name)), partial(CallArguments, index))
             yield from source.skip_space()
             if mark == self.begin and (yield from source.peek()):  # whole without it, where nothing follows
                 yield from source.expect(self.end)
@@ -109,24 +109,22 @@ def _name(source: Source) -> Waiting[str]:
     return name.strip()
 
 
-def _arguments(source: Source, tools: Sequence[Tool], function: str) -> Pieces[None]:
+def _arguments(source: Source, types: Mapping[str, frozenset[str]]) -> Pieces[None]:
     """The arguments up to the end of their function, as one JSON object."""
-    types = properties_of(tools, function)
-    written: set[str] = set()
-    yield "{"
-    while True:
+
+    def next_name() -> Waiting[str | None]:
         yield from source.skip_space()
         if (yield from source.takes(FUNCTION_END)):
-            break
+            return None
         yield from source.expect(PARAMETER)
-        name = yield from _name(source)
-        if name in written:
-            raise Malformed(f"The argument {name!r} is there twice.")
-        yield f"{', ' if written else ''}{json.dumps(name, ensure_ascii=False)}: "
-        written.add(name)
-        yield from source.takes("\n")
-        yield from value(source, types.get(name, frozenset({"string"})), f"\n{PARAMETER_END}", PARAMETER_END)
-    yield "}"
+        return (yield from _name(source))
+
+    def next_value(name: str) -> Pieces[str]:
+        yield from source.takes(NEWLINE)
+        kinds = types.get(name, frozenset({"string"}))
+        return (yield from value(source, kinds, NEWLINE + PARAMETER_END, PARAMETER_END))
+
+    return as_object(next_name, next_value)
 
 
 QWEN3_XML = XmlFunctions(
