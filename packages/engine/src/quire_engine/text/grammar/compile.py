@@ -142,6 +142,8 @@ def _told(error: str) -> str:
     _, _, told = line.rpartition("failed to compile JSON schema: ")
     if "coerce_one_of" in told:
         return "oneOf cannot be enforced unless its cases plainly exclude one another: use anyOf"
+    if told.startswith("NoExtension"):
+        return "it has no answers, as parts of it contradict one another"
     if "Unable to determine if regex is empty" in told:
         return "its regular expressions cannot be held together: write one pattern for them"
     return told[:300].rstrip(".:")
