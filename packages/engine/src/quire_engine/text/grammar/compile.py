@@ -12,6 +12,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import cached_property
+from hashlib import blake2b
 
 import llguidance
 from llguidance import LLMatcher, LLTokenizer
@@ -35,15 +36,13 @@ class Grammars:
         self._tokenizer = tokenizer
         self._max_size = max_size
         self._kept = kept
-        self._sound: OrderedDict[str, None] = OrderedDict()
+        self._sound: OrderedDict[bytes, None] = OrderedDict()  # by digest: a grammar may have megabytes
         self._lock = threading.Lock()
 
     def check(self, grammar: str, param: str) -> str:
         """The same grammar. GrammarError, which names this field of the request, for one that cannot be used."""
-        if len(grammar) > self._max_size:
-            problem = f"The grammar has {len(grammar)} characters; {self._max_size} is the most. Make it smaller."
-            raise GrammarError(problem, param=param)
-        return self._remembered(grammar, lambda: self._try(grammar, param))
+        self._once(grammar, param, lambda: self._try(grammar, param))
+        return grammar
 
     def check_schema(self, document: Document, param: str) -> None:
         """GrammarError, with the JSON pointer, for a schema that the library cannot enforce."""
@@ -55,25 +54,28 @@ class Grammars:
             except GrammarError as error:
                 raise GrammarError(self._located(document, str(error)), param=param) from error
 
-        self._remembered(grammar, located)
+        self._once(grammar, param, located)
 
     def first_bytes(self, grammar: str) -> bytes:
         """The bytes that an answer may begin with; of tokens that are no text there are none."""
         mask = self._matcher(grammar).compute_bitmask()
         return bytes(byte for byte, token in enumerate(self._bytes.ids) if mask[token // 8] >> token % 8 & 1)
 
-    def _remembered(self, grammar: str, attempt: Callable[[], None]) -> str:
-        """The grammar, when it was tried out before or this attempt raises nothing."""
+    def _once(self, grammar: str, param: str, attempt: Callable[[], None]) -> None:
+        """Make this attempt, which raises what is wrong with the grammar, unless it was made before."""
+        if len(grammar) > self._max_size:
+            problem = f"The grammar has {len(grammar)} characters; {self._max_size} is the most. Make it smaller."
+            raise GrammarError(problem, param=param)
+        digest = blake2b(grammar.encode(), digest_size=32).digest()
         with self._lock:
-            if grammar in self._sound:
-                self._sound.move_to_end(grammar)
-                return grammar
+            if digest in self._sound:
+                self._sound.move_to_end(digest)
+                return
         attempt()
         with self._lock:
-            self._sound[grammar] = None
+            self._sound[digest] = None
             while len(self._sound) > self._kept:
                 self._sound.popitem(last=False)
-        return grammar
 
     def _try(self, grammar: str, param: str) -> None:
         matcher = self._matcher(grammar)
