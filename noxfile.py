@@ -214,6 +214,13 @@ def demo_page(session: nox.Session) -> None:
 
 
 @nox.session
+def clients(session: nox.Session) -> None:
+    """Typed answers and tool loops of instructor, langchain and openai-agents on a real server."""
+    install(session, *PACKAGES, groups=("test", "clients"))
+    session.run("pytest", "tests/clients", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Every benchmark that this machine allows, results and page written: `nox -s bench -- [--cache FOLDER]`."""
     install(session, *PACKAGES, groups=("bench",))
