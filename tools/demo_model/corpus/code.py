@@ -5,6 +5,7 @@ Everything that is to be written follows from what is there: the docstring says 
 
 from __future__ import annotations
 
+from keyword import iskeyword
 from typing import NamedTuple
 
 from tools.demo_model.corpus import words
@@ -76,7 +77,9 @@ _TWO = (
 
 
 def _noun(part: Part) -> str:
-    return part.any((part.thing, part.made_up, lambda: part.pick(words.LABELS)))()
+    """A name for a function or a parameter: any word but Python's own."""
+    word = part.any((part.thing, part.made_up, lambda: part.pick(words.LABELS)))()
+    return _noun(part) if iskeyword(word) else word
 
 
 def function(part: Part) -> tuple[str, str, str]:
@@ -93,13 +96,11 @@ def function(part: Part) -> tuple[str, str, str]:
 
 def _named(text: str, names: dict[str, str]) -> str:
     """The text with the parameters' names: single capitals stand for them, wherever they are words."""
-    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
     pieces: list[str] = []
     for place, letter in enumerate(text):
         around = text[place - 1 : place] + text[place + 1 : place + 2]
         is_name = letter in names and not any(each.isalpha() for each in around)
         pieces.append(names[letter] if is_name else letter)
-    assert letters
     return "".join(pieces)
 
 

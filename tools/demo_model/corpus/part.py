@@ -157,9 +157,17 @@ class Part:
 
     def number(self, length: int) -> str:
         """So many digits; the first is no zero. From three digits on, each number belongs to one part."""
+        return self._number(length) if length < 3 else self.own(lambda: self._number(length))
+
+    def scribble(self) -> str:
+        """Signs without order."""
+        return self.own(
+            lambda: "".join(self.random.choices(ascii_letters + digits + punctuation, k=self.between(3, 9)))
+        )
+
+    def _number(self, length: int) -> str:
         first = 10 ** (length - 1)
-        draw = lambda: str(self.between(first, 10 * first - 1))  # noqa: E731
-        return draw() if length < 3 else self.own(draw)
+        return str(self.between(first, 10 * first - 1))
 
     def _syllable(self) -> str:
         return self.any(_ONSETS) + self.any(_VOWELS) + self.any(_CODAS)
@@ -170,9 +178,3 @@ class Part:
         if len(groups) == 1:
             return groups[0] + self.any(ascii_lowercase)  # never a number: a code is a string, also in JSON
         return self.any(("-", "-", "_", ":", "/")).join(groups)
-
-    def scribble(self) -> str:
-        """Signs without order."""
-        return self.own(
-            lambda: "".join(self.random.choices(ascii_letters + digits + punctuation, k=self.between(3, 9)))
-        )

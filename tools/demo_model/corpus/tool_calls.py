@@ -67,10 +67,18 @@ def _parameter(part: Part, name: str) -> Parameter:
             return Parameter(name, {"type": "string"}, lambda: text_value(part))
 
 
+def _label(part: Part) -> str:
+    return part.pick(words.LABELS) if part.below(0.7) else part.made_up()
+
+
 def _parameters(part: Part, most: int) -> tuple[Parameter, ...]:
-    label = lambda: part.pick(words.LABELS) if part.below(0.7) else part.made_up()  # noqa: E731
-    name = lambda: f"{label()}_{label()}" if part.below(0.25) else label()  # noqa: E731
-    return tuple(_parameter(part, one) for one in part.several(part.any((*range(most + 1), 1, 2)[: most + 3]), name))
+    """None to so many; mostly one or two."""
+
+    def name() -> str:
+        return f"{_label(part)}_{_label(part)}" if part.below(0.25) else _label(part)
+
+    count = part.any((*range(most + 1), 1, 2))
+    return tuple(_parameter(part, one) for one in part.several(count, name))
 
 
 def _arbitrary(part: Part) -> Tool:
