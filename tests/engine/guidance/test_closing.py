@@ -97,6 +97,13 @@ def test_choices_that_lead_nowhere_give_way_to_others() -> None:
     assert found[-1].islower()
 
 
+@pytest.mark.parametrize("begun", range(1, 30))
+def test_choices_that_go_round_in_circles_are_left(begun: int) -> None:
+    found = way_out(json_grammar({"type": "integer", "multipleOf": 6}), str(begun))
+    assert found is not None
+    assert int(f"{begun}{found}") % 6 == 0
+
+
 def test_there_is_no_telling_how_an_end_that_nothing_hints_at_is_reached() -> None:
     assert way_out("start: /.*END/") is None
 

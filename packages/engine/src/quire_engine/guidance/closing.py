@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from random import Random
 
 import numpy as np
 from llguidance import LLMatcher
@@ -30,7 +31,7 @@ MOST_OPTIONS = 24
 MOST_LITERALS = 32
 """Texts of a grammar that are tried where any text may stand."""
 PATIENCE = 2
-"""Times the same choice is made in a row before others get their turn: it may lead nowhere."""
+"""Times the same choice is made again before any others are: it may lead nowhere."""
 
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
 
@@ -81,7 +82,7 @@ class WaysOut:
     def _straight(self, state: LLMatcher, most: int, known: _Known | None = None) -> list[int] | None:
         """The way by the likeliest choices; None if it is longer than `most` letters, or leads nowhere."""
         path: list[int] = []
-        literals = iter(self._literals)
+        literals, chance = iter(self._literals), Random(0)  # the same from the same place
         before, times = b"", 0
         while len(path) <= most and self._steps > 0:
             if state.is_accepting():
@@ -97,7 +98,7 @@ class WaysOut:
                 if not options:
                     return None
                 move = self._literal(state, literals) if self._may_be_anything() else []
-                move = move or [options[max(0, times - PATIENCE) % len(options)]]
+                move = move or [options[0] if times <= PATIENCE else chance.choice(options)]
             if not state.consume_tokens(move):
                 return None
             path += move

@@ -24,7 +24,7 @@ from quire_engine.guidance.thinking import ThinkingBudget
 
 Job: TypeAlias = Callable[[], None]
 
-PATIENCE = 0.002
+PATIENCE = 0.001
 """Seconds that a drawn token waits for a way out to be found before its row is computed again."""
 SLOPE = 32
 """Tokens by which one token is taken to make the way out longer, at most, until one was seen to do worse."""

@@ -21,7 +21,8 @@ from quire_protocol import SamplingParams
 
 MOST_GRAMMARS = 128
 """Grammars that are kept ready."""
-MOST_WORKERS = 8
+WORKERS = range(4, 9)
+"""Threads that guides work in: some even on few cores, as one slow grammar is not to hold up the others."""
 NAP = 0.005
 """Seconds after which an engine with nothing else to do looks around again."""
 
@@ -73,7 +74,7 @@ class Guides:
         """`size` is the number of logits."""
         self._load = load
         self._size = size
-        self._crew = Crew(max(1, min(MOST_WORKERS, (os.cpu_count() or 1) // 2)))
+        self._crew = Crew(min(max(WORKERS.start, (os.cpu_count() or 1) // 2), WORKERS.stop - 1))
         self._builders = ThreadPoolExecutor(max_workers=2, thread_name_prefix="quire-grammars")
         self._vocabulary: Future[Vocabulary] | None = None
         self._grammars: OrderedDict[str, Future[Grammar]] = OrderedDict()
