@@ -123,3 +123,5 @@ def test_check_says_what_would_be_decided_and_serves_nothing() -> None:
     assert ended.returncode == 0
     assert "  context  1,024 tokens" in ended.stdout
     assert "float32" in ended.stdout
+    assert "  tools    " in ended.stdout
+    assert "  thinking " in ended.stdout

@@ -76,6 +76,23 @@ def test_a_server_that_reads_no_calls_answers_with_their_text_and_says_so(engine
     assert (error["code"], error["param"]) == (400, "tool_choice")
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_is_insisted_on_comes_also_where_the_model_has_no_form_for_it(engine: Served, stream: bool) -> None:
+    plain = engine.api(chat_template="{% for message in messages %}{{ message.content }}{% endfor %}")
+    body = {"messages": [{"role": "user", "content": "Go."}], "tools": [WEATHER], "tool_choice": "required"}
+    body |= {"parallel_tool_calls": False, "max_tokens": 100, "seed": 3}
+    if stream:
+        told = [choice for event in plain.stream(CHAT, **body) for choice in event["choices"]]
+        pieces = [call["function"] for each in told for call in each["delta"].get("tool_calls", ())]
+        name, arguments = pieces[0]["name"], "".join(piece["arguments"] for piece in pieces)
+    else:
+        answer = plain.post(CHAT, **body)["choices"][0]
+        ((name, arguments),) = calls(answer["message"])
+        assert answer["finish_reason"] == "tool_calls"
+    assert name == "get_weather"
+    jsonschema.validate(json.loads(arguments), SCHEMA)
+
+
 def test_what_needs_reasoning_told_apart_is_refused_or_reported_where_it_is_not(engine: Served) -> None:
     plain = engine.api(reasoning_parser="none")
     error = plain.refusal(CHAT, **says("Yes."), thinking_token_budget=5)

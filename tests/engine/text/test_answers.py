@@ -211,6 +211,18 @@ def test_calls_that_nobody_could_read_are_refused():
     assert answers(None).rendered(chat(tools=[tool("tide")])).constraint is None
 
 
+def test_calls_that_are_insisted_on_have_a_generic_form_where_the_model_has_none_of_its_own():
+    made = answers(None, generic=tool_format("json_calls"))
+    required = chat(tools=[tool("tide")], tool_choice="required")
+    assert takes(grammar(required, made), '[{"name": "tide", "arguments": {"city": "Kiel"}}]')
+    parser = made.parser(required)
+    assert parser is not None
+    events = joined([*parser.push('[{"name": "tide", "arguments": {"city": "Kiel"}}]'), *parser.finish()])
+    assert events == [CallBegan(0, "tide"), CallArguments(0, '{"city": "Kiel"}'), CallEnded(0)]
+    assert made.rendered(chat(tools=[tool("tide")])).constraint is None
+    assert made.parser(chat(tools=[tool("tide")])) is None
+
+
 def test_a_thinking_budget_of_the_request_goes_before_the_servers():
     made = answers(reasoning="think_tags", thinking_budget=100)
     end = tuple(vocabulary().tokens("</think>"))

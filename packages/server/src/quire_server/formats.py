@@ -10,6 +10,7 @@ from quire_engine.errors import RequestError
 from quire_engine.text.answers import Answers
 from quire_engine.text.formats.reasoning import detect_reasoning_format, reasoning_format
 from quire_engine.text.formats.tools import detect_tool_format, tool_format
+from quire_engine.text.formats.tools.json_calls import JSON_CALLS
 from quire_engine.text.grammar.compile import Grammars
 from quire_engine.text.tokenizer import Tokenizer
 from quire_server.settings import AUTO, NONE, ServerSettings
@@ -36,6 +37,7 @@ def answers_of(tokenizer: Tokenizer, settings: ServerSettings) -> Answers:
         strictness=settings.tool_strictness,
         closing=settings.budget_closing,
         thinking_budget=settings.default_thinking_token_budget,
+        generic=JSON_CALLS if settings.tool_call_parser == AUTO else None,
         grammars=Grammars(tokenizer, max_size=settings.max_grammar_size, kept=settings.max_cached_grammars),
     )
 

@@ -16,12 +16,17 @@ WIDTH = 100
 def check(config: EngineConfig) -> int:
     """Load the model, print what was decided, and let it go again."""
     from quire_engine.engine import Engine
+    from quire_engine.text.load import load_tokenizer
+    from quire_server import formats
 
     engine = Engine.load(config, progress=True)
     try:
         print(f"quire {__version__}", *lines(described(model_name(config), engine.decisions)), sep="\n")
     finally:
         engine.close()
+    if (tokenizer := load_tokenizer(config)) is not None:
+        settings = ServerSettings(api_key=())
+        print(*lines(formats.described(formats.answers_of(tokenizer, settings), settings)), sep="\n")
     return 0
 
 

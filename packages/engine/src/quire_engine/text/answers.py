@@ -76,14 +76,17 @@ class Answers:
         closing: bool = True,
         thinking_budget: int | None = None,
         grammars: Grammars | None = None,
+        generic: ToolFormat | None = None,
     ) -> None:
         """`strictness`: calls that begin follow their schemas though nobody asked. `closing`: answers that come near
         their longest length are led to an end. `thinking_budget`: tokens of reasoning, where a request says nothing.
+        `generic`: how calls are written that a request insists on, where `tools` is None.
         """
         self.tools = tools
         """How the model writes calls; None where they are not read."""
         self.reasoning = reasoning
         """How the model writes its reasoning; None where it is not told apart."""
+        self._generic = generic
         self._tokenizer = tokenizer
         self._strictness = strictness
         self._closing = closing
@@ -132,7 +135,8 @@ class Answers:
         if not request.tools or choice in (None, "none"):
             return plan
         must_call = choice != "auto"
-        if self.tools is None:
+        written = self.tools or (self._generic if must_call else None)
+        if written is None:
             if must_call:
                 problem = "calls of this model cannot be read: name their format with --tool-call-parser."
                 raise RequestError(f"tool_choice: {problem}", param="tool_choice")
@@ -141,7 +145,7 @@ class Answers:
         offered = [(at, tool) for at, tool in enumerate(request.tools) if named in (None, tool.function.name)]
         return replace(
             plan,
-            tools=self.tools,
+            tools=written,
             offered=tuple(taken(at, tool, must_call or bool(tool.function.strict)) for at, tool in offered),
             must_call=must_call,
             several=named is None and request.parallel_tool_calls is not False,
