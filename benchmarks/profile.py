@@ -4,7 +4,8 @@ usage: python -m benchmarks.profile [--weights bf16 int8 int4] [--batches 1 8 32
                                     [--json auto]
 
 Batches of prompts are computed until each has its first token, and then some tokens more. A part's limit is the time in
-which its bytes pass or its products are done at the measured rates, whichever is longer. Phases are clocked by the
+which its bytes pass or its products are done at the measured rates, whichever is longer; int8 and int4 multiply bytes,
+up to twice as fast as the bf16 products that this rate is of, so their share may pass 1. Phases are clocked by the
 library itself, on the first thread of its team; of several prefills and of all decode steps of a cell the one of median
 length is shown. `waiting` is the first thread's, for the others at the end of each phase; `outside` is all that is not
 the library's step: the scheduler, the packing of inputs, the draw.
