@@ -85,6 +85,30 @@ def test_the_form_begins_behind_the_reasoning():
     assert not takes(made, '<think>\nHm.\n</think>\n\n{"x": "Ada"}')
 
 
+TAGS = {"structures": [{"begin": "<f>", "schema": {"type": "integer"}, "end": "</f>"}], "triggers": ["<f"]}
+
+
+@pytest.mark.parametrize("reasoning", ["think_tags", "granite", "mistral", "seed_oss"])
+@pytest.mark.parametrize(
+    ("asked", "valid", "invalid"),
+    [
+        ({"grammar": 'start: N ("+" N)*\nN: /[0-9]+/\n%ignore / {1,2}/'}, "1 + 2", "1 +"),
+        ({"regex": "[a-z]+ing"}, "sing", "sin"),
+        ({"choice": ["yes", "no"]}, "no", "n"),
+        ({"structural_tag": json.dumps(TAGS)}, "x <f>3</f> y", "x <f>y</f>"),
+    ],
+    ids=["grammar", "regex", "choice", "structural tag"],
+)
+def test_every_form_may_follow_reasoning(reasoning, asked, valid, invalid):
+    made = grammar(chat(structured_outputs=asked), answers(None, reasoning))
+    marks = reasoning_format(reasoning)
+    before = f"{marks.begin}Hm, 1 + x{marks.end}"
+    assert takes(made, valid)
+    assert takes(made, before + valid)
+    assert not takes(made, invalid)
+    assert not takes(made, before + invalid)
+
+
 def test_reasoning_that_the_prompt_began_has_to_end():
     made = grammar(chat(response_format=AS_PERSON), answers(reasoning="think_tags"), "…<think>\n")
     assert takes(made, 'Hm.</think>{"name": "Ada"}')
