@@ -9,7 +9,7 @@ from tests.support.processes import Server, run
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
-@pytest.mark.parametrize("name", ["client_only.py", "openai_client.py", "streaming.py"])
+@pytest.mark.parametrize("name", ["client_only.py", "openai_client.py", "streaming.py", "tools.py"])
 def test_a_client_runs_against_a_server(server: Server, name: str) -> None:
     ended = run(sys.executable, str(EXAMPLES / name), "--base-url", server.api)
     assert ended.returncode == 0, ended.stderr
@@ -23,5 +23,5 @@ def test_offline_needs_no_server() -> None:
 
 
 def test_every_example_is_run() -> None:
-    run_here = {"client_only.py", "openai_client.py", "streaming.py", "offline.py"}
+    run_here = {"client_only.py", "openai_client.py", "streaming.py", "tools.py", "offline.py"}
     assert {path.name for path in EXAMPLES.glob("*.py")} == run_here
