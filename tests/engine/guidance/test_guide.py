@@ -137,12 +137,24 @@ def test_what_was_emitted_and_is_no_part_of_the_form_is_an_error_of_this_answer(
 def test_who_is_asked_too_early_takes_nothing() -> None:
     later = Later()
     own = guide("start: /abc/", later=later, closes=False)
-    assert not own.is_ready
+    assert own.is_late
     assert not own.wait(0)
     assert own.take(ids("a")[0], 100) == ()
     later.do()
-    assert own.is_ready
+    assert not own.is_late
     assert text_of([*own.take(ids("a")[0], 100)]) == "abc"
+
+
+def test_a_guide_is_late_once_it_was_waited_for_in_vain() -> None:
+    later = Later()
+    own = guide("start: /abc/", later=later, forces=False, closes=False)
+    later.do()
+    own.take(ids("a")[0], 100)
+    assert not own.is_late
+    assert not own.wait(0)
+    assert own.is_late
+    later.do()
+    assert not own.is_late
 
 
 def test_a_way_out_that_is_still_looked_for_is_waited_for_and_the_token_drawn_again() -> None:

@@ -30,6 +30,10 @@ class Allowing:
     param: str | None = "response_format"
     is_over: bool = False
 
+    @property
+    def is_late(self) -> bool:
+        return not self.is_ready
+
     def wait(self, seconds: float) -> bool:
         return self.is_ready
 

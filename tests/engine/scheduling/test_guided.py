@@ -37,17 +37,17 @@ class Halting:
     taken: int = 0
 
     @property
-    def is_ready(self) -> bool:
+    def is_late(self) -> bool:
         self.asked += 1
         wanted = self.waits[self.taken] if self.taken < len(self.waits) else 0
-        return self.asked > wanted
+        return self.asked <= wanted
 
     def wait(self, seconds: float) -> bool:
-        return self.is_ready
+        return not self.is_late
 
     def take(self, token: int, room: int) -> Seq[int]:
         assert room > 0
-        if not self.is_ready:
+        if self.is_late:
             return ()
         if token == self.refused:
             self.refused = None

@@ -39,12 +39,12 @@ class Guide(Protocol):
     """What holds one answer to its form while it grows, fed ids. `quire_engine.guidance` has it."""
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it is known what may come next."""
+    def is_late(self) -> bool:
+        """Whether it is not known yet what may come next, and that was waited for in vain."""
         ...
 
     def wait(self, seconds: float) -> bool:
-        """The same, after waiting for it that long at most."""
+        """Whether it is known what may come next, after waiting for it that long at most."""
         ...
 
     @property

@@ -145,7 +145,7 @@ class Sequence:
     scored: int = 0
     """Prompt positions, from the second one on, whose log-probabilities were emitted."""
     guide: Guide | None = None
-    """What holds it to its form, if it has one. Until that is ready, its last token is not computed."""
+    """What holds it to its form, if it has one. While that is late, its last token is not computed."""
     processors: Processors | None = field(init=False)
     """Its own logits processors, if its parameters name some. Only the sampler calls them."""
 
@@ -161,7 +161,7 @@ class Sequence:
     @property
     def sits_out(self) -> bool:
         """Whether nothing is to be computed but a token that could not be drawn yet."""
-        return self.pending == 1 and self.guide is not None and not self.guide.is_ready
+        return self.pending == 1 and self.guide is not None and self.guide.is_late
 
     @property
     def first_token(self) -> int:

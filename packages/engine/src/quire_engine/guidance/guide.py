@@ -82,11 +82,12 @@ class AnswerGuide:
         """Tokens that must come, that the place is past already, and that are still to be drawn."""
         self._looked: tuple[int, Move | None] | None = None
         """A token, and what looking came to: how the answer goes on when it is drawn."""
-        self._has_ended = False
-        """Whether it ended where it might go on, as there was no room for that."""
+        self._is_over = False
         self._mask: Mask | None = None
         self.failure: RequestError | None = None
         """Why nothing more can come."""
+        self._is_slow = True
+        """Whether what is done now takes longer than others can wait; at first it does: a grammar is made ready."""
         self._busy = Lock()
         """Held while something is done elsewhere."""
         self._busy.acquire()
@@ -102,16 +103,16 @@ class AnswerGuide:
     # --- what the engine's thread asks --------------------------------------------------------------------------------
 
     @property
-    def is_ready(self) -> bool:
-        """Whether it is known what may come next."""
-        return not self._busy.locked()
+    def is_late(self) -> bool:
+        """Whether it is not known yet what may come next, and that was waited for in vain."""
+        return self._is_slow and self._busy.locked()
 
     def wait(self, seconds: float) -> bool:
-        """The same, after waiting for it that long at most."""
-        if not self._busy.acquire(timeout=max(0.0, seconds)):
-            return False
-        self._busy.release()
-        return True
+        """Whether it is known what may come next, after waiting for it that long at most."""
+        self._is_slow = not self._busy.acquire(timeout=max(0.0, seconds))
+        if not self._is_slow:
+            self._busy.release()
+        return not self._is_slow
 
     @property
     def mask(self) -> Mask | None:
@@ -126,14 +127,14 @@ class AnswerGuide:
     @property
     def is_over(self) -> bool:
         """Whether nothing may follow the tokens that were taken."""
-        return self._has_ended or (not self._due and self._place is not None and self._place.is_over)
+        return self._is_over
 
     def take(self, token: int, room: int) -> Sequence[int]:
         """The tokens by which the answer goes on, now that this one was drawn, of at most `room`.
 
         None at all if it cannot be said yet, or if another one must come: then draw again.
         """
-        if not self.is_ready or self.failure is not None:
+        if self._busy.locked() or self.failure is not None:
             return ()
         if self._due:
             assert token == self._due[0], "what must come was all that might be drawn"
@@ -144,7 +145,7 @@ class AnswerGuide:
             return ()
         tokens = self._go(move, room)
         if not tokens:
-            self._has_ended = True
+            self._is_over = True  # where it might go on, as there is no room for that
             return ()
         if self._terms.one_by_one:
             drawn = 1 if tokens[0] == token else 0
@@ -156,7 +157,9 @@ class AnswerGuide:
         """The same; what may come after them is found meanwhile."""
         if self._due or self._place is None:
             self._prepare()
-        elif not self._place.is_over:
+            return tokens
+        self._is_over = self._place.is_over
+        if not self._is_over:
             self._start(self._prepare)
         return tokens
 
@@ -176,6 +179,7 @@ class AnswerGuide:
 
     def _start(self, job: Job) -> None:
         self._busy.acquire()
+        self._is_slow = False
         self._put(lambda: self._work(job))
 
     def _work(self, job: Job) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from time import monotonic
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from quire_engine.sampling.base import Rows, Step
@@ -15,7 +16,8 @@ from quire_protocol import SamplingParams
 PATIENCE = 0.004
 """Seconds that a batch waits for masks. Rows without theirs are not drawn: they come again."""
 
-_BITS = 2 ** np.arange(8, dtype=np.uint8)
+# By byte of a mask: whether each of its eight tokens is excluded, eight truth values side by side in one number.
+_EXCLUDED = np.unpackbits(~np.arange(256, dtype=np.uint8)[:, None], axis=1, bitorder="little").view(np.int64)[:, 0]
 
 
 class NotReady(Exception):
@@ -35,7 +37,7 @@ class Masks:
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
-        self._bits = sent(_BITS, rows.device)
+        self._excluded = sent(_EXCLUDED, rows.device)
         self._width = -(-rows.vocab_size // 8)
 
     def apply(self, logits: Tensor, step: Step) -> None:
@@ -48,8 +50,8 @@ class Masks:
                 step.failures[row] = failure
             elif sequence.guide is not None and sequence.guide.mask is not None:
                 mask[:] = sequence.guide.mask.view(np.uint8)[: self._width]
-        excluded = (sent(packed, logits.device)[:, :, None] & self._bits) == 0  # [n, V / 8, 8]
-        excluded = excluded.view(len(packed), -1)[:, : logits.shape[1]]
+        excluded = self._excluded[sent(packed.astype(np.int64), logits.device)]  # [n, V / 8]
+        excluded = excluded.view(torch.bool)[:, : logits.shape[1]]  # [n, V]
         if self._rows.are_all:
             logits.masked_fill_(excluded, float("-inf"))
         else:

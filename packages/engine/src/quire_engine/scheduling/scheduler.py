@@ -29,7 +29,7 @@ class Step:
     def take(self, sequence: Sequence) -> None:
         """Compute as much of `sequence` as the budget allows."""
         length = min(sequence.pending, self.budget)
-        if length == sequence.pending > 1 and sequence.guide is not None and not sequence.guide.is_ready:
+        if length == sequence.pending > 1 and sequence.guide is not None and sequence.guide.is_late:
             length -= 1  # nothing could be drawn yet
         self.spans.append(Span(sequence, sequence.computed, length))
         self.budget -= length
@@ -221,7 +221,7 @@ class Scheduler:
         """Give a running sequence its share of the step; False if nothing is left to share."""
         if step.budget == 0:
             return False
-        if sequence.pending == 0 or sequence.sits_out:  # settled, or not ready
+        if sequence.pending == 0 or sequence.sits_out:  # settled, or its guide is late
             return True
         while not self._reserve(sequence):
             step.is_short_of_blocks = True
