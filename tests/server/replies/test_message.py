@@ -20,6 +20,7 @@ from quire_protocol import ChatCompletionRequest, GenerateRequest, SamplingParam
 from quire_server.replies.chat import ChatReply
 from quire_server.replies.heading import Heading
 from quire_server.replies.message import PLAIN, Reading
+from quire_server.replies.wire import encode
 from quire_server.settings import ServerSettings
 
 TOKENIZER = Tokenizer.load(DEFAULT_MODEL)
@@ -72,7 +73,7 @@ def deltas(*given: Any, **asked: Any) -> list[dict[str, Any]]:
 
     async def read() -> list[Any]:
         chunks = reply(*given, stream=True, **asked).chunks()
-        return [json.loads(chunk.model_dump_json(exclude_unset=True)) async for chunk in chunks]
+        return [json.loads(encode(chunk).removeprefix(b"data: ")) async for chunk in chunks]
 
     return [chunk["choices"][0] for chunk in asyncio.run(read()) if chunk["choices"]]
 

@@ -33,6 +33,7 @@ from quire_server.replies.message import PLAIN, Message, Reading
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
+from quire_server.replies.wire import TextChunk, TextForm
 from quire_server.settings import ServerSettings
 
 CHUNK: Final = "chat.completion.chunk"
@@ -74,20 +75,22 @@ class ChatReply:
         if reading.tells_reasoning:
             self.count.reasoning_tokens = 0
         self.messages = [Message(request, reading.parser()) for _ in range(prompt.sampling_params.n)]
+        self.forms: dict[int, TextForm] = {}
+        """How chunks of mere content are written, by choice."""
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
         self.echo = content_text(last) if request.echo and last["role"] == self.role else ""
 
-    async def chunks(self) -> AsyncGenerator[ChatCompletionStreamResponse]:
+    async def chunks(self) -> AsyncGenerator[ChatCompletionStreamResponse | TextChunk]:
         """The answer as it comes. AnswerFailed when the engine gives it up; closing this ends the request."""
         begun = False
         async with aclosing(deliveries([self.outputs])) as outputs:
             async for _, output in outputs:
                 if not begun:
                     begun = True
-                    for chunk in self._opening(output):
-                        yield chunk
-                for choice in self._choices(output):
-                    yield self._chunk([choice], self.usage.so_far())
+                    for opening in self._opening(output):
+                        yield opening
+                for chunk in self._chunks(output):
+                    yield chunk
         if self.usage.at_end:
             yield self._chunk([], {"usage": self.count.info()})
 
@@ -121,7 +124,7 @@ class ChatReply:
     ) -> ChatCompletionStreamResponse:
         return Chunk(**self.heading.on_chunks, object=CHUNK, choices=choices, **said)
 
-    def _choices(self, output: Output) -> list[ChatCompletionResponseStreamChoice]:
+    def _chunks(self, output: Output) -> list[ChatCompletionStreamResponse | TextChunk]:
         """What this delivery adds to its choice, delta by delta; the last one also tells of its tokens and of the end.
 
         Empty while text is held back, because it could begin a stop string or a mark, and there is nothing else.
@@ -136,11 +139,23 @@ class ChatReply:
             about |= message.ending(output)
         if about and not deltas:
             deltas = [message.silence]
-        told = [{**NOTHING_ELSE, **(about if delta is deltas[-1] else {})} for delta in deltas]
-        return [
-            ChatCompletionResponseStreamChoice(index=output.index, delta=delta, **said)
-            for delta, said in zip(deltas, told, strict=True)
-        ]
+        last = len(deltas) - 1
+        return [self._told(output.index, each, about if at == last else {}) for at, each in enumerate(deltas)]
+
+    def _told(
+        self, index: int, delta: DeltaMessage | str, about: dict[str, Any]
+    ) -> ChatCompletionStreamResponse | TextChunk:
+        """A delta, and what is told with it, as a chunk. One that brings content and nothing else has a form ready."""
+        if about or self.usage.on_each or not isinstance(delta, str):
+            return self._delta(index, delta, about)
+        if index not in self.forms:
+            self.forms[index] = TextForm(index, lambda text: self._delta(index, text, {}))
+        return self.forms[index].chunk(delta)
+
+    def _delta(self, index: int, delta: DeltaMessage | str, about: dict[str, Any]) -> ChatCompletionStreamResponse:
+        delta = DeltaMessage(content=delta) if isinstance(delta, str) else delta
+        choice = ChatCompletionResponseStreamChoice(index=index, delta=delta, **{**NOTHING_ELSE, **about})
+        return self._chunk([choice], self.usage.so_far())
 
     def _about_tokens(self, output: Output) -> dict[str, Any]:
         """What was asked to be told of a delivery's tokens."""
@@ -162,8 +177,11 @@ class Fold:
         self.usage: UsageInfo = UsageInfo()
         self.warnings: list[str] = []
 
-    def add(self, chunk: ChatCompletionStreamResponse) -> None:
+    def add(self, chunk: ChatCompletionStreamResponse | TextChunk) -> None:
         """Take in the next chunk."""
+        if isinstance(chunk, TextChunk):
+            self.choices[chunk.choice].texts.append(chunk.text)  # which the chunk with its role has begun
+            return
         if chunk.prompt_token_ids is not None:
             self.said_once["prompt_token_ids"] = chunk.prompt_token_ids
         if isinstance(chunk, Chunk) and chunk.prompt_logprobs is not None:

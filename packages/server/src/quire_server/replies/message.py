@@ -71,10 +71,10 @@ class Message:
         """Tokens of reasoning so far."""
         return self._count.tokens
 
-    def deltas(self, output: Output) -> list[DeltaMessage]:
-        """What a delivery adds, in order. No delta has two kinds of things, or two things of one call."""
+    def deltas(self, output: Output) -> list[DeltaMessage | str]:
+        """What a delivery adds, in order; content is mere text. No delta has two kinds of things, or two of one call."""
         if self._parser is None:
-            return [DeltaMessage(content=output.text)] if output.text else []
+            return [output.text] if output.text else []
         found = (self._delta(event) for event in joined(self._read(self._parser, output)))
         return [delta for delta in found if delta is not None]
 
@@ -102,11 +102,11 @@ class Message:
             events += found
         return events
 
-    def _delta(self, event: Event) -> DeltaMessage | None:
-        """An event as it is sent; None for what is not."""
+    def _delta(self, event: Event) -> DeltaMessage | str | None:
+        """An event as it is to be sent; None for what is not."""
         match event:
             case Content(text):
-                return DeltaMessage(content=text)
+                return text
             case Reasoning(text):
                 return DeltaMessage(reasoning=text) if self._tells_reasoning else None
             case CallBegan(index) | CallArguments(index) | CallEnded(index) | CallBroken(index):
