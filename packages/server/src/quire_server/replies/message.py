@@ -72,7 +72,7 @@ class Message:
         return self._count.tokens
 
     def deltas(self, output: Output) -> list[DeltaMessage | str]:
-        """What a delivery adds, in order; content is mere text. No delta has two kinds of things, or two of one call."""
+        """What a delivery adds, in order; content is mere text. No delta has two kinds of things, or two of a call."""
         if self._parser is None:
             return [output.text] if output.text else []
         found = (self._delta(event) for event in joined(self._read(self._parser, output)))
