@@ -10,7 +10,7 @@ from tests.engine.text.formats.constrained import check_random_calls, holds
 from quire_engine.errors import GrammarError
 from quire_engine.text.formats.base import Tool
 from quire_engine.text.formats.tools.qwen3_xml import QWEN3_XML
-from quire_engine.text.formats.tools.text_values import types_of
+from quire_engine.text.formats.tools.text_values import Types, properties_of
 
 
 def tool(schema: Any, **more: Any) -> Tool:
@@ -117,4 +117,25 @@ def test_what_cannot_be_held_is_refused_with_its_place(refused, message):
     ],
 )
 def test_the_types_of_a_schema(schema, types):
-    assert types_of(schema, {"properties": {"self": {"$ref": "#/properties/self"}}}) == types
+    assert Types({"properties": {"self": {"$ref": "#/properties/self"}}}).of(schema) == types
+
+
+@pytest.mark.parametrize("wrong", [{"type": 5}, {"type": None}, {"type": [{"type": "null"}, 7]}, {"anyOf": [3]}, 7])
+def test_a_schema_that_is_none_is_one_of_text(wrong):
+    assert properties_of([tool(wrong)], "f") == {"x": {"string"}}
+
+
+def multiplying(*, levels: int, choices: int) -> dict[str, Any]:
+    """Definitions of which each is a choice of the next one, many times over."""
+    definitions: dict[str, Any] = {
+        f"A{level}": {"anyOf": [{"$ref": f"#/$defs/A{level + 1}", "title": str(title)} for title in range(choices)]}
+        for level in range(levels)
+    }
+    return {**definitions, f"A{levels}": {"enum": ["a", 1]}}
+
+
+def test_references_in_choices_do_not_multiply():
+    schema = tool({"$ref": "#/$defs/A0"}, **{"$defs": multiplying(levels=30, choices=30)})  # 30**30 ways
+    assert properties_of([schema], "f") == {"x": {"string", "integer"}}
+    assert holds(QWEN3_XML, call("1"), tools=[schema])
+    assert not holds(QWEN3_XML, call("2"), tools=[schema])

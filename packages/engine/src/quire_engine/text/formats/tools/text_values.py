@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from quire_engine.errors import GrammarError
@@ -28,6 +28,9 @@ from quire_engine.text.formats.scanner import (
 )
 
 ALL_TYPES = frozenset({"null", "boolean", "integer", "number", "object", "array", "string"})
+
+MAX_LEVELS = 64
+"""How many references and choices, one within the other, are followed to find a type."""
 
 _TEXT = frozenset({"string"})
 _FIRST = {"object": "{", "array": r"\[", "integer": r"\-0-9", "number": r"\-0-9"}
@@ -49,30 +52,54 @@ def properties_of(tools: Sequence[Tool], name: str) -> Mapping[str, frozenset[st
     properties = tool.parameters.get("properties") if tool else None
     if tool is None or not isinstance(properties, Mapping):
         return {}
-    return {key: types_of(schema, tool.parameters) for key, schema in properties.items()}
+    types = Types(tool.parameters)
+    return {key: types.of(schema) for key, schema in properties.items()}
 
 
-def types_of(schema: Any, root: Mapping[str, Any], depth: int = 8) -> frozenset[str]:
-    """The JSON types of what satisfies a schema. A schema that says nothing of types is one of strings: it is text."""
-    if not isinstance(schema, Mapping) or not depth:
-        return _TEXT
-    if isinstance(reference := schema.get("$ref"), str):
-        return types_of(resolved(reference, root), root, depth - 1)
-    if "type" in schema:
-        named = schema["type"]
-        return frozenset([named] if isinstance(named, str) else named) & ALL_TYPES or _TEXT
-    if "const" in schema:
-        return frozenset({type_of(schema["const"])})
-    if isinstance(values := schema.get("enum"), Sequence) and values:
-        return frozenset(map(type_of, values))
-    for keyword in ("anyOf", "oneOf"):
-        if isinstance(choices := schema.get(keyword), Sequence) and choices:
-            return frozenset().union(*(types_of(each, root, depth - 1) for each in choices))
-    if isinstance(parts := schema.get("allOf"), Sequence) and parts:
-        return ALL_TYPES.intersection(*(types_of(each, root, depth - 1) for each in parts)) or _TEXT
-    if "properties" in schema:
-        return frozenset({"object"})
-    return frozenset({"array"}) if "items" in schema else _TEXT
+class Types:
+    """The JSON types of what satisfies schemas that refer to one root. Owns what is known of those referred to.
+
+    It takes schemas as they come from a client, also wrong ones, and looks at each part once: references and choices
+    within one another would else multiply.
+    """
+
+    def __init__(self, root: Mapping[str, Any]) -> None:
+        self._root = root
+        self._known: dict[int, frozenset[str]] = {}
+        """By the identity of the schema that a reference leads to, as one has many spellings."""
+
+    def of(self, schema: Any, levels: int = MAX_LEVELS) -> frozenset[str]:
+        """The types of this schema. One that says nothing of types, or leads back to itself, is one of strings."""
+        if not isinstance(schema, Mapping) or not levels:
+            return _TEXT
+        if isinstance(reference := schema.get("$ref"), str):
+            return self._referred(resolved(reference, self._root), levels - 1)
+        if "type" in schema:
+            return _named(schema["type"]) & ALL_TYPES or _TEXT
+        if "const" in schema:
+            return frozenset({type_of(schema["const"])})
+        if isinstance(values := schema.get("enum"), Sequence) and values:
+            return frozenset(map(type_of, values))
+        for keyword in ("anyOf", "oneOf"):
+            if isinstance(choices := schema.get(keyword), Sequence) and choices:
+                return frozenset().union(*(self.of(each, levels - 1) for each in choices))
+        if isinstance(parts := schema.get("allOf"), Sequence) and parts:
+            return ALL_TYPES.intersection(*(self.of(each, levels - 1) for each in parts)) or _TEXT
+        if "properties" in schema:
+            return frozenset({"object"})
+        return frozenset({"array"}) if "items" in schema else _TEXT
+
+    def _referred(self, schema: Any, levels: int) -> frozenset[str]:
+        if id(schema) not in self._known:
+            self._known[id(schema)] = _TEXT  # what it is to itself, while it is looked at
+            self._known[id(schema)] = self.of(schema, levels)
+        return self._known[id(schema)]
+
+
+def _named(types: Any) -> frozenset[str]:
+    """The types that the keyword `type` names: none where it is neither a name nor a list of them."""
+    names = types if isinstance(types, list | tuple) else [types]
+    return frozenset(name for name in names if isinstance(name, str))
 
 
 def type_of(value: Any) -> str:
@@ -188,10 +215,11 @@ class TextArguments:
         _only(schema, _OF_ARGUMENTS, where, "")
         properties: Mapping[str, Any] = schema.get("properties") or {}
         required: Sequence[str] = schema.get("required") or ()
-        values = _Values(self, notation, schema, where)
+        types = Types(schema)
+        values = _Values(self, notation, schema, types, where)
         after = notation.text(self.after) if self.after else ""
         others = schema.get("additionalProperties", True)
-        if not properties and not required and others is not False and types_of(others, schema) == _TEXT:
+        if not properties and not required and others is not False and types.of(others) == _TEXT:
             before, behind = map(notation.text, self.begin("\0").split("\0"))
             value = values.grammar(others, "/additionalProperties")
             return f"({before} {notation.regex('[A-Za-z0-9_.-]+')} {behind} {value} {after})*"
@@ -208,48 +236,59 @@ class TextArguments:
 
 @dataclass(frozen=True, slots=True)
 class _Values:
-    """Writes down the values of one tool's arguments, each with the mark behind it."""
+    """Writes down the values of one tool's arguments, each with the mark behind it. Owns what it has written."""
 
     style: TextArguments
     notation: Notation
     root: Mapping[str, Any]
+    types: Types
     where: str
+    written: dict[int, str] = field(default_factory=dict)
+    """The rules of schemas that are referred to, by their identity."""
 
-    def grammar(self, schema: Any, pointer: str, depth: int = 8) -> str:
+    def grammar(self, schema: Any, pointer: str, levels: int = MAX_LEVELS) -> str:
         """What may stand for a value of this schema."""
-        types = types_of(schema, self.root)
-        if not isinstance(schema, Mapping) or not depth:
+        if not isinstance(schema, Mapping) or not levels:
             return self._text()
+        types = self.types.of(schema)
         if "string" not in types:
             return self._json(schema)
         if isinstance(reference := schema.get("$ref"), str):
-            return self.grammar(resolved(reference, self.root), pointer, depth - 1)
+            return self._referred(resolved(reference, self.root), pointer, levels - 1)
         for keyword in ("anyOf", "oneOf"):
             if keyword in schema:
                 _only(schema, _ANNOTATIONS | {keyword}, self.where, pointer)
-                return self._choice(schema[keyword], f"{pointer}/{keyword}", depth - 1)
+                return self._choice(schema[keyword], f"{pointer}/{keyword}", levels - 1)
         if "const" in schema or "enum" in schema:
             return self._values([schema["const"]] if "const" in schema else schema["enum"])
         if types > _TEXT:
-            return self._choice([{**schema, "type": each} for each in sorted(types)], pointer, depth - 1)
+            return self._choice([{**schema, "type": each} for each in sorted(types)], pointer, levels - 1)
         _only(schema, _OF_TEXT, self.where, pointer)
         return self._string(schema, pointer)
 
-    def _choice(self, schemas: Sequence[Any], pointer: str, depth: int) -> str:
+    def _referred(self, schema: Any, pointer: str, levels: int) -> str:
+        """The rule of a schema that a reference leads to, written once. In itself, it is any text."""
+        if id(schema) not in self.written:
+            self.written[id(schema)] = self._text()
+            self.written[id(schema)] = self.notation.rule(self.grammar(schema, pointer, levels))
+        return self.written[id(schema)]
+
+    def _choice(self, schemas: Sequence[Any], pointer: str, levels: int) -> str:
         """A value of one of these schemas. Text that could be read as the JSON of another one is left to that one."""
-        others = [each for each in schemas if "string" not in types_of(each, self.root)]
-        strings = [each for each in schemas if each not in others]
+        schemas = _distinct(schemas)
+        others = [each for each in schemas if "string" not in self.types.of(each)]
+        strings = [each for each in schemas if "string" in self.types.of(each)]
         if any(_is_plain(each) for each in strings):
             bounded = [each for each in others if not _is_plain(each)]
             return f"({' | '.join([self._text_beside(bounded), *map(self._json, bounded)])})"
-        return f"({' | '.join([*(self.grammar(each, pointer, depth) for each in strings), *map(self._json, others)])})"
+        return f"({' | '.join([*(self.grammar(each, pointer, levels) for each in strings), *map(self._json, others)])})"
 
     def _text(self) -> str:
         return self.notation.until(self.style.end)
 
     def _text_beside(self, schemas: Sequence[Any]) -> str:
         """Text that cannot be read as JSON that one of these schemas is about."""
-        taken = "".join(sorted({_FIRST.get(kind, "") for each in schemas for kind in types_of(each, self.root)}))
+        taken = "".join(sorted({_FIRST.get(kind, "") for each in schemas for kind in self.types.of(each)}))
         if not taken:
             return self._text()
         return f"({self.notation.regex(f'[^{taken}<{WHITE_SPACE}]')} {self._text()} | {self._closing()})"
@@ -279,6 +318,11 @@ class _Values:
             )
             raise GrammarError(problem, param="tools")
         return self.notation.regex(f"(?:{pattern}){re.escape(self.style.space + self.style.end)}")
+
+
+def _distinct(schemas: Sequence[Any]) -> list[Any]:
+    """Each of these schemas once."""
+    return [*{json.dumps(schema, sort_keys=True): schema for schema in schemas}.values()]
 
 
 def _is_plain(schema: Any) -> bool:
