@@ -236,6 +236,7 @@ def bench(session: nox.Session) -> None:
         "startup",
         "beams",
         "serve",
+        "structured",
         "soak",
     ]
     for script in scripts:

@@ -23,7 +23,7 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 ORDER = (
-    *("compare", "engine", "serve", "startup", "protocol"),
+    *("compare", "engine", "serve", "structured", "startup", "protocol"),
     *("kernels", "profile", "sampling", "beams", "soak", "limits"),
 )
 """Benchmarks as a reader meets them; kernels-bfloat16 and its like stand with kernels."""
