@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.guided import END, THINK, Later, guide, ids, json_grammar, text_of
+from tests.support.guided import END, SIZE, THINK, Later, guide, ids, json_grammar, text_of
 
-from quire_engine.constraint import Thinking
-from quire_engine.guidance.guide import AnswerGuide
+from quire_engine.constraint import Constraint, Thinking
+from quire_engine.guidance.form import Grammar
+from quire_engine.guidance.guide import AnswerGuide, Terms
 
 PERSON = {
     "type": "object",
@@ -101,6 +103,7 @@ def test_an_answer_that_might_go_on_ends_where_there_is_no_room_for_that() -> No
     assert [*own.take(ids("a")[0], 2)] == ids("a")
     assert own.take(ids("b")[0], 1) == ()
     assert own.is_over
+    assert own.is_cut
     assert own.failure is None
 
 
@@ -195,3 +198,57 @@ def test_reasoning_ends_where_the_grammar_has_its_mark() -> None:
     assert text_of([*taken]) == "byes"
     assert 1 in taken
     assert own.is_over
+
+
+TOO_LONG = 'start: ("x" | "y") "' + "abcd" * 50_000 + '"'
+"""The library reads this, and comes to one of its limits at the first token."""
+
+
+def test_an_answer_that_comes_to_a_limit_of_the_library_is_an_error_and_not_over() -> None:
+    own = guide(TOO_LONG, room=10_000_000, closes=False)
+    own.take(ids("x")[0], 10_000_000)
+    assert not own.is_over
+    assert "too many expressions" in str(own.failure)
+
+
+def guide_goes(own: AnswerGuide, later: Later, tokens: list[int], room: int) -> list[int]:
+    """What comes of these draws, with all work done in between."""
+    answer: list[int] = []
+    for token in tokens:
+        answer += own.take(token, room - len(answer))
+        later.do()
+    return answer
+
+
+def test_a_look_that_is_not_asked_for_again_says_nothing_about_later_places() -> None:
+    later = Later()
+    own = guide("start: /[ab]+/", room=50, forces=False, later=later)
+    later.do()
+    a, b = ids("a")[0], ids("b")[0]
+    own._certain_to = 50
+    assert own.take(a, 50) == ()
+    later.do()
+    own._certain_to = 0  # another token comes instead, and needs no look
+    answer = guide_goes(own, later, [b, a], 50)
+    assert answer == [b, a]
+    assert own._place is not None
+    assert own._place._unspelled == (b, a)
+
+
+class Panic(BaseException):
+    """What the library's panics are to Python: no Exception."""
+
+
+def test_a_panic_of_the_library_ends_one_answer() -> None:
+    broken: Future[Grammar] = Future()
+    broken.set_exception(Panic("index out of bounds"))
+    terms = Terms(Constraint("", "response_format"), None, room=9, size=SIZE)
+    own = AnswerGuide(terms, broken, [], lambda job: job())
+    assert own.wait(0)
+    assert "index out of bounds" in str(own.failure)
+
+
+def test_whatever_goes_wrong_when_a_token_is_taken_is_this_answers_failure() -> None:
+    own = guide(None, thinking=Thinking(limit=0, begin=(), end=(1, 2), is_open=True), one_by_one=True)
+    assert own.take(3, 9) == ()
+    assert "AssertionError" in str(own.failure)

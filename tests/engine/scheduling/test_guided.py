@@ -31,6 +31,9 @@ class Halting:
     failure: Exception | None = None
     param: str | None = None
     is_over: bool = False
+    is_cut: bool = False
+    ends_before: int | None = None
+    """A token for which there is no room, as far as it opens something."""
     refused: int | None = None
     """A token that is drawn in vain the first time."""
     asked: int = 0
@@ -51,6 +54,9 @@ class Halting:
             return ()
         if token == self.refused:
             self.refused = None
+            return ()
+        if token == self.ends_before:
+            self.is_over = self.is_cut = True
             return ()
         self.asked, self.taken = 0, self.taken + 1
         tokens = (token, *self.adds.get(token, ()))
@@ -140,6 +146,24 @@ def test_an_answer_that_is_over_stops_also_where_its_length_is_used_up(most: int
     add(engine, submission(0, [1], max_tokens=most), Halting(last=5))
     answer = finish(engine)[0, 0]
     assert (answer.tokens, answer.finish_reason) == ([2, 3, 4, 5], "stop")
+    check_idle(engine)
+
+
+def test_an_answer_that_has_no_room_for_what_it_would_go_on_with_was_cut() -> None:
+    engine = engine_of()
+    add(engine, submission(0, [1], max_tokens=9), Halting(ends_before=4))
+    answer = finish(engine)[0, 0]
+    assert (answer.tokens, answer.finish_reason) == ([2, 3], "length")
+    check_idle(engine)
+
+
+def test_a_guide_that_becomes_ready_within_a_step_costs_nobody_a_place() -> None:
+    engine = engine_of(max_num_seqs=1)
+    add(engine, submission(0, [1], max_tokens=3), Halting(waits=[0, 1]))
+    engine.step()
+    engine.add(submission(1, [7], max_tokens=1))
+    finish(engine)
+    assert engine.stats().preemptions == 0
     check_idle(engine)
 
 

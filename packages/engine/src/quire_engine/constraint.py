@@ -66,11 +66,16 @@ class Guide(Protocol):
         """The tokens by which the answer goes on, now that this one was drawn; `room` is for how many there are left.
 
         None at all if that is not known yet, or if another one must come: then one is to be drawn again. Nor where the
-        answer is over before it.
+        answer is over before it. It raises nothing: what goes wrong is its `failure`.
         """
         ...
 
     @property
     def is_over(self) -> bool:
         """Whether nothing may follow the tokens that were taken."""
+        ...
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether that is so only because there is no room for what the answer would have gone on with."""
         ...

@@ -160,7 +160,7 @@ class Engine:
 
     @property
     def has_work(self) -> bool:
-        """Whether step() would compute anything."""
+        """Whether there are requests: step() computes something for them, or waits for guides."""
         return self.scheduler.has_work
 
     def improve(self) -> bool:

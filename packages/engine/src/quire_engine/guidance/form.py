@@ -69,8 +69,8 @@ class Place:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing may follow."""
-        return self._matcher.is_stopped()
+        """Whether nothing may follow. A matcher that came to one of its limits has stopped too, and is not over."""
+        return self._matcher.is_stopped() and not self._matcher.is_error()
 
     @property
     def problem(self) -> str | None:

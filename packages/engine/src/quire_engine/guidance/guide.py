@@ -1,8 +1,8 @@
 """One answer held to its form: which tokens may come next, which must, and whether anything may. It knows no batch.
 
 A guide is asked by the engine's thread and works in others: there it finds what may come next, and near the longest
-length of its answer whether a drawn token leaves a way out. Whoever asks too early is told so, and asks again: the same
-token is drawn again then, as a draw depends on nothing but the place.
+length of its answer whether a drawn token leaves a way out. Whoever asks too early is told so, and draws again: mostly
+the same token, as a draw depends on nothing but the place. (Other rows beside it may change the last bits of a logit.)
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class AnswerGuide:
         self._looked: tuple[int, Move | None] | None = None
         """A token, and what looking came to: how the answer goes on when it is drawn."""
         self._is_over = False
+        self._is_cut = False
         self._mask: Mask | None = None
         self.failure: RequestError | None = None
         """Why nothing more can come."""
@@ -129,13 +130,28 @@ class AnswerGuide:
         """Whether nothing may follow the tokens that were taken."""
         return self._is_over
 
+    @property
+    def is_cut(self) -> bool:
+        """Whether that is so only because there is no room for what the answer would have gone on with."""
+        return self._is_cut
+
     def take(self, token: int, room: int) -> Sequence[int]:
         """The tokens by which the answer goes on, now that this one was drawn, of at most `room`.
 
-        None at all if it cannot be said yet, or if another one must come: then draw again.
+        None at all if it cannot be said yet, or if another one must come: then draw again. Nor where the answer ends
+        before it. Whatever goes wrong is this answer's failure.
         """
         if self._busy.locked() or self.failure is not None:
             return ()
+        try:
+            return self._take(token, room)
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # the library's panics are no Exceptions
+            self._fail_by(error)
+            return ()
+
+    def _take(self, token: int, room: int) -> Sequence[int]:
         if self._due:
             assert token == self._due[0], "what must come was all that might be drawn"
             self._due.popleft()
@@ -145,7 +161,7 @@ class AnswerGuide:
             return ()
         tokens = self._go(move, room)
         if not tokens:
-            self._is_over = True  # where it might go on, as there is no room for that
+            self._is_over = self._is_cut = True
             return ()
         if self._terms.one_by_one:
             drawn = 1 if tokens[0] == token else 0
@@ -169,6 +185,7 @@ class AnswerGuide:
             move = self._following(token, room)
             if move is None or not self._closes or room - len(move.tokens) >= self._certain_to:
                 return move
+            self._looked = None
             self._start(lambda: self._look(token, move, room))
             if not self.wait(PATIENCE):
                 return None
@@ -188,13 +205,16 @@ class AnswerGuide:
             job()
         except RequestError as failure:
             self.failure = failure
-        except Exception as error:  # whatever the library raises: the others' answers go on
-            self._fail(f"{type(error).__name__}: {error}")
+        except BaseException as error:  # whatever the library raises, panics too: the others' answers go on
+            self._fail_by(error)
         finally:
             self._busy.release()
 
     def _fail(self, reason: str) -> None:
         self.failure = RequestError(f"The answer could not be held to its form: {reason}", param=self.param)
+
+    def _fail_by(self, error: BaseException) -> None:
+        self._fail(f"{type(error).__name__}: {error}")
 
     def _begin(self, grammar: Future[Grammar] | None, emitted: Sequence[int]) -> None:
         """Stand where the answer begins, or where it was when it was broken off."""
@@ -266,7 +286,11 @@ class AnswerGuide:
             return Move([], self._place, self._thinking, 0)
         count = 1 if room - len(way_out) > self._slope else len(way_out)
         first = self._following(way_out[0], room, alone=True)
-        if first is None or first.place is None or not first.place.read(way_out[1:count]):
+        if first is None:
+            return None
+        assert first.place is not None, "only a grammar is closed"
+        if not first.place.read(way_out[1:count]):
+            self._fail(first.place.problem or "the way to its end that was found does not lead there.")
             return None
         if first.thinking is not None:
             first.thinking.hear(way_out[1:count])
@@ -279,13 +303,16 @@ class AnswerGuide:
         place = None if self._place is None else self._place.copy()
         thinking = copy(self._thinking)
         if place is not None and not place.read([token]):
-            self._fail("a token was drawn that it does not allow.")
+            self._fail(place.problem or "a token was drawn that it does not allow.")
             return None
         if thinking is not None:
             thinking.hear([token])
         tokens = [token]
         while not alone and len(tokens) < room and (more := self._forced(place, thinking)):
             tokens += more
+        if place is not None and (problem := place.problem) is not None:
+            self._fail(problem)
+            return None
         return Move(tokens, place, thinking)
 
     def _forced(self, place: Place | None, thinking: ThinkingBudget | None) -> Sequence[int]:
@@ -311,7 +338,7 @@ class AnswerGuide:
 
     def _go(self, move: Move, room: int) -> list[int]:
         """Stand where a move leads."""
-        self._place, self._thinking = move.place, move.thinking
+        self._place, self._thinking, self._looked = move.place, move.thinking, None
         if move.distance is not None:
             self._settle(move.distance, room - len(move.tokens))
         return move.tokens

@@ -12,7 +12,7 @@ from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
 from quire_engine.scheduling.beams import BeamGroup, BeamRules
 from quire_engine.scheduling.policy import RANKS, Line
 from quire_engine.scheduling.search import Move, Moves, Search
-from quire_engine.scheduling.stopping import Ending, ending, ends_next, is_over, room_for
+from quire_engine.scheduling.stopping import ending, ends_next, is_over, over, room_for
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
 from quire_engine.stats import Counters, Stats
 
@@ -25,6 +25,8 @@ class Step:
         self.spans: list[Span] = []
         self.admitted: list[Sequence] = []
         self.is_short_of_blocks = False
+        self.is_waited_for = False
+        """Whether somebody sits it out, who will get on by itself."""
 
     def take(self, sequence: Sequence) -> None:
         """Compute as much of `sequence` as the budget allows."""
@@ -140,7 +142,7 @@ class Scheduler:
 
     @property
     def has_work(self) -> bool:
-        """Whether schedule() would find something to compute."""
+        """Whether there are requests. schedule() finds something to compute, unless all sit out."""
         return bool(self.requests)
 
     def stats(self) -> Stats:
@@ -169,7 +171,7 @@ class Scheduler:
                 break
         while self.waiting and (self._admit(self.waiting.first, step) or self._relieve(self.waiting.first, step)):
             pass
-        while self.waiting and not step.spans and not any(sequence.sits_out for sequence in self.running):
+        while self.waiting and not step.spans and not step.is_waited_for:
             # who runs is settled, and waits for somebody in line
             if self.running:
                 self._preempt(self.running.last)
@@ -221,7 +223,10 @@ class Scheduler:
         """Give a running sequence its share of the step; False if nothing is left to share."""
         if step.budget == 0:
             return False
-        if sequence.pending == 0 or sequence.sits_out:  # settled, or its guide is late
+        if sequence.pending == 0:  # settled
+            return True
+        if sequence.sits_out:  # asked once in a step: a guide may become ready meanwhile
+            step.is_waited_for = True
             return True
         while not self._reserve(sequence):
             step.is_short_of_blocks = True
@@ -403,7 +408,7 @@ class Scheduler:
             ended, count = ending(sequence, self.eos_token_ids, self.max_length), count + 1
         ends_early = ended is not None and (ended.reason != "length" or count < len(tokens))
         is_complete = is_over(sequence) and not ends_early
-        ended = Ending("stop") if is_complete else ended
+        ended = over(sequence) if is_complete else ended
         self.counters.generation_tokens += count
         if ended is not None:
             self._end(sequence, ended.reason)

@@ -31,6 +31,12 @@ def is_over(sequence: Sequence) -> bool:
     return sequence.guide is not None and sequence.guide.is_over
 
 
+def over(sequence: Sequence) -> Ending:
+    """Why a sequence ended whose form lets nothing follow: it is whole, or what it began has no room."""
+    assert sequence.guide is not None, "only a form is ever over"
+    return Ending("length" if sequence.guide.is_cut else "stop")
+
+
 def ending(sequence: Sequence, eos_token_ids: AbstractSet[int], max_length: int) -> Ending | None:
     """Whether the newest token of `sequence` is its last: an end or stop token, or the length is used up.
 
