@@ -15,7 +15,7 @@ from tests.support.grammars import takes, vocabulary
 
 from quire_engine.errors import GrammarError, RequestError
 from quire_engine.text.answers import Answers
-from quire_engine.text.formats.base import ReasoningFormat, ToolFormat
+from quire_engine.text.formats.base import Parser, ReasoningFormat, ToolFormat
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, CallEnded, Content, Reasoning, joined
 from quire_engine.text.formats.reasoning import REASONING_FORMATS, reasoning_format
 from quire_engine.text.formats.tools import TOOL_FORMATS, tool_format
@@ -49,6 +49,11 @@ def grammar(request: ChatCompletionRequest | CompletionRequest, made: Answers, p
     constraint = made.rendered(request, prompt).constraint
     assert constraint is not None
     return constraint.grammar
+
+
+def parser_of(made: Answers, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Parser | None:
+    _, reading = made.planned(request, prompt)
+    return reading.parser()
 
 
 def call(name: str, arguments: object) -> str:
@@ -179,7 +184,7 @@ def test_calls_among_free_text_follow_their_schemas_however_they_begin(calls):
     found = []
     for seed in range(20):
         text = random_answer(free, random.Random(seed), calls.marks, ends=0.03)
-        parser = made.parser(request)
+        parser = parser_of(made, request)
         assert parser is not None
         events = read(parser, [text])
         assert not any(isinstance(event, CallBroken) for event in events), f"{text!r} gives {events}"
@@ -239,12 +244,12 @@ def test_calls_that_are_insisted_on_have_a_generic_form_where_the_model_has_none
     made = answers(None, generic=tool_format("json_calls"))
     required = chat(tools=[tool("tide")], tool_choice="required")
     assert takes(grammar(required, made), '[{"name": "tide", "arguments": {"city": "Kiel"}}]')
-    parser = made.parser(required)
+    parser = parser_of(made, required)
     assert parser is not None
     events = joined([*parser.push('[{"name": "tide", "arguments": {"city": "Kiel"}}]'), *parser.finish()])
     assert events == [CallBegan(0, "tide"), CallArguments(0, '{"city": "Kiel"}'), CallEnded(0)]
     assert made.rendered(chat(tools=[tool("tide")])).constraint is None
-    assert made.parser(chat(tools=[tool("tide")])) is None
+    assert parser_of(made, chat(tools=[tool("tide")])) is None
 
 
 def test_a_thinking_budget_of_the_request_goes_before_the_servers():
@@ -277,7 +282,7 @@ def test_closing_can_be_switched_off():
 
 def test_the_parser_reads_reasoning_and_then_calls():
     request = chat(tools=[tool("tide")])
-    parser = answers(reasoning="think_tags").parser(request, "")
+    parser = parser_of(answers(reasoning="think_tags"), request, "")
     text = f"<think>Hm.</think>Right. {call('tide', {'city': 'Kiel'})}"
     events = joined([*parser.push(text), *parser.finish()])
     assert Reasoning("Hm.") in events
@@ -286,6 +291,56 @@ def test_the_parser_reads_reasoning_and_then_calls():
 
 
 def test_where_there_is_nothing_to_tell_apart_there_is_no_parser():
-    assert answers().parser(chat()) is None
-    assert answers().parser(chat(tools=[tool("tide")], tool_choice="none")) is None
-    assert answers(reasoning="think_tags").parser(CompletionRequest(prompt="x")) is None
+    assert parser_of(answers(), chat()) is None
+    assert parser_of(answers(), chat(tools=[tool("tide")], tool_choice="none")) is None
+    assert parser_of(answers(reasoning="think_tags"), CompletionRequest(prompt="x")) is None
+
+
+BEGUN = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Here is the list:"}]
+
+
+@pytest.mark.parametrize("text", ["\n\n1. foo", "<think> is a mark", "</think>"])
+def test_an_answer_that_goes_on_with_the_last_message_is_text_from_its_first_character_on(text):
+    made = answers(reasoning="think_tags")
+    prompt = "<|im_start|>assistant\nHere is the list:"
+    goes_on = chat(messages=BEGUN, continue_final_message=True, add_generation_prompt=False)
+    assert parser_of(made, goes_on, prompt) is None
+    with_tools = goes_on.model_copy(update={"tools": chat(tools=[tool("tide")]).tools, "tool_choice": "auto"})
+    parser = parser_of(made, with_tools, prompt)
+    assert parser is not None
+    assert read(parser, [text]) == [Content(text)]
+
+
+def test_a_form_that_goes_on_with_the_last_message_has_no_reasoning_before_it():
+    asked = {"structured_outputs": {"regex": "[0-9]+"}, "thinking_token_budget": 5}
+    goes_on = chat(messages=BEGUN, continue_final_message=True, add_generation_prompt=False, **asked)
+    made = grammar(goes_on, answers(reasoning="think_tags"), "<|im_start|>assistant\nHere is the list:")
+    assert takes(made, "12")
+    assert not takes(made, "<think>Hm.</think>12")
+
+
+@pytest.mark.parametrize(("begun", "prompt"), [("<think>So", "<|im_start|>assistant\n<think>So"), ("", "assistant\n")])
+def test_a_last_message_without_an_answer_in_it_goes_on_with_its_reasoning(begun, prompt):
+    messages = [*BEGUN[:1], {"role": "assistant", "content": begun}]
+    goes_on = chat(messages=messages, continue_final_message=True, add_generation_prompt=False)
+    parser = parser_of(answers(reasoning="think_tags"), goes_on, prompt)
+    assert parser is not None
+    assert read(parser, ["<think>", " it is.</think>Yes"])[-1] == Content("Yes")
+
+
+def test_the_parsers_of_an_answer_are_made_without_looking_at_the_tools_again():
+    request = chat(tools=[tool("tide")], response_format=AS_PERSON)
+    _, reading = answers(reasoning="think_tags").planned(request)
+    request.tools.clear()  # what was planned stays
+    parser = reading.parser()
+    assert parser is not None
+    assert parser is not reading.parser()
+    assert read(parser, [call("tide", {"city": "Kiel"})])[0] == CallBegan(0, "tide")
+
+
+def test_arguments_as_text_are_read_by_their_types_also_where_the_schema_cannot_be_enforced():
+    odd = {"type": "object", "properties": {"a": {"type": "integer"}}, "anyOf": [{"required": ["a"]}]}
+    parser = parser_of(answers("qwen3_xml"), chat(tools=[tool("f", odd)]))
+    assert parser is not None
+    text = "<tool_call>\n<function=f>\n<parameter=a>\n3\n</parameter>\n</function>\n</tool_call>"
+    assert calls_of(read(parser, [text])) == [("f", {"a": 3})]

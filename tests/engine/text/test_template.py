@@ -7,6 +7,9 @@ from tests.support.tokenizer_kinds import byte_level_bpe, tokenizer_of, write_ch
 
 from quire_engine.config import Decisions
 from quire_engine.errors import ConfigError, PromptTooLong, RequestError
+from quire_engine.text.answers import Answers, reading_of
+from quire_engine.text.formats.events import Content, Reasoning
+from quire_engine.text.formats.reasoning import reasoning_format
 from quire_engine.text.template import Renderer
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
@@ -120,6 +123,16 @@ def test_a_final_message_that_is_continued_begins_no_new_one(renderer, tokenizer
     assert prompt(renderer, tokenizer, continue_final_message=True, **given) == "<|user|>hi"
     ids = renderer.render_chat(chat(continue_final_message=True, **given)).token_ids
     assert tokenizer.decode(ids, False) == "<|user|>hi"
+
+
+def test_a_prompt_that_was_cut_is_read_as_it_was_before(tokenizer):
+    answers = Answers(tokenizer, None, reasoning_format("think_tags"))
+    reasoning = chat("<think>" + "so " * 8, continue_final_message=True, truncate_prompt_tokens=3, max_tokens=1)
+    generate = Renderer(tokenizer, decisions(), answers=answers).render_chat(reasoning)
+    assert "<think>" not in tokenizer.decode(generate.token_ids, skip_special_tokens=False)
+    parser = reading_of(generate).parser()
+    assert parser is not None
+    assert [*parser.push("far</think>Yes"), *parser.finish()] == [Reasoning("far"), Content("Yes")]
 
 
 def test_fields_that_the_template_does_not_read_are_named(tokenizer, renderer):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.support.outputs import Given
 
 from quire_engine.checkpoint import DEFAULT_MODEL
+from quire_engine.text.answers import PLAIN, Reading
 from quire_engine.text.formats.base import Parser, Tool
 from quire_engine.text.formats.reasoning import reasoning_format
 from quire_engine.text.formats.tools import tool_format
@@ -19,7 +20,6 @@ from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import ChatCompletionRequest, GenerateRequest, SamplingParams
 from quire_server.replies.chat import ChatReply
 from quire_server.replies.heading import Heading
-from quire_server.replies.message import PLAIN, Reading
 from quire_server.replies.wire import encode
 from quire_server.settings import ServerSettings
 

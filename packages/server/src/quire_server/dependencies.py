@@ -36,12 +36,8 @@ from quire_server.errors import ModelNotFound
 from quire_server.middleware import REQUEST_ID, handles_strictly, name_user
 from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
-from quire_server.replies.message import Reading
 from quire_server.settings import ServerSettings
 from quire_server.unknown import judged, strangers
-
-END_OF_PROMPT = 64
-"""Tokens that hold what a chat template writes behind the last message."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,17 +115,6 @@ class Serving:
             forces_usage=self.settings.enable_force_include_usage,
             reads_calls=self.answers is None or self.answers.tools is not None,
             tells_reasoning=self.answers is None or self.answers.reasoning is not None,
-        )
-
-    def reading(self, request: ChatCompletionRequest, prompt: GenerateRequest) -> Reading:
-        """How the answers to a conversation are read."""
-        answers = _or_refuse(self.answers)
-        # What a prompt ends with says whether reasoning has begun; a message that is continued can be all of it.
-        shown = prompt.token_ids if request.continue_final_message else prompt.token_ids[-END_OF_PROMPT:]
-        text = self.tokenizer.decode(shown, skip_special_tokens=False) if answers.reasoning else ""
-        return Reading(
-            lambda: answers.parser(request, text),
-            tells_reasoning=answers.reasoning is not None,
         )
 
     def heading(self, prefix: str, request_id: str, warnings: tuple[str, ...]) -> Heading:

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
+
+from pydantic import Field
 
 from quire_engine.constraint import Constraint, Thinking
 from quire_engine.errors import GrammarError, RequestError
-from quire_engine.sequence import Rendered
+from quire_engine.sequence import Rendered, RenderedRequest
+from quire_engine.text.conversation import content_text
 from quire_engine.text.formats.base import Parser, ReasoningFormat, Tool, ToolFormat
 from quire_engine.text.formats.chain import Chain
 from quire_engine.text.grammar.compile import Grammars
@@ -25,6 +28,7 @@ from quire_protocol import (
     ChatCompletionRequest,
     ChatCompletionToolsParam,
     CompletionRequest,
+    GenerateRequest,
     SamplingParams,
     StructuredOutputsParams,
 )
@@ -43,7 +47,9 @@ class Plan:
     tools: ToolFormat | None = None
     """How it calls; None where it may not."""
     offered: tuple[Tool, ...] = ()
-    """What it may call."""
+    """What it may call, with schemas that can be enforced."""
+    given: tuple[Tool, ...] = ()
+    """The same as the request has them: what text means as an argument is for their schemas to say in any case."""
     must_call: bool = False
     several: bool = False
     """Whether it may make more than one call."""
@@ -61,6 +67,42 @@ class Plan:
     def is_free(self) -> bool:
         """Whether no grammar is needed."""
         return self.asked is None and not (self.tools and (self.must_call or self.is_strict))
+
+    def parser(self) -> Parser | None:
+        """A parser for one answer; None where all text is content."""
+        reasoning = None if self.reasoning is None else self.reasoning.parser(is_open=self.is_open)
+        calls = None if self.tools is None else self.tools.parser(self.given)
+        return Chain(reasoning, calls) if reasoning and calls else reasoning or calls
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How the text of a request's answers is read."""
+
+    parser: Callable[[], Parser | None]
+    """Makes the parser of one answer; None where all text is content."""
+    tells_reasoning: bool
+    """Whether reasoning is told apart, so that its tokens can be counted."""
+
+
+PLAIN = Reading(lambda: None, tells_reasoning=False)
+"""All text is content."""
+
+
+class ReadRequest(RenderedRequest):
+    """A rendered request whose answers somebody reads."""
+
+    reading: Annotated[Reading, Field(exclude=True, repr=False)]
+
+    @classmethod
+    def made(cls, request: GenerateRequest, rendered: Rendered, reading: Reading) -> Self:
+        """The same request, with these added."""
+        return cls.model_construct(**{**dict(request), "rendered": rendered, "reading": reading})
+
+
+def reading_of(request: GenerateRequest) -> Reading:
+    """How a request's answers are read: as mere text, where nobody has said."""
+    return request.reading if isinstance(request, ReadRequest) else PLAIN
 
 
 class Answers:
@@ -93,15 +135,21 @@ class Answers:
         self._thinking_budget = thinking_budget
         self._grammars = grammars or Grammars(tokenizer)
 
-    def rendered(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Rendered:
-        """What goes to the engine beside a request whose prompt is (or ends in) this text.
+    def planned(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> tuple[Rendered, Reading]:
+        """What goes to the engine beside a request whose prompt is (or ends in) this text, and how answers are read.
 
         RequestError, GrammarError among them, for what cannot be done. It may take long: not for an event loop.
         """
-        plan = self._plan(request, prompt, self._checked_tool)
-        return Rendered(
+        plan = self._plan(request, prompt)
+        rendered = Rendered(
             constraint=self._constraint(plan), thinking=self._thinking(request, plan), shown_ids=self._shown(plan)
         )
+        return rendered, Reading(plan.parser, tells_reasoning=self.reasoning is not None)
+
+    def rendered(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Rendered:
+        """The first of the two alone: for those who read the answers as mere text."""
+        rendered, _ = self.planned(request, prompt)
+        return rendered
 
     def rendered_params(self, params: SamplingParams) -> Rendered:
         """The same for a request of token ids, whose answers are read by nobody here."""
@@ -110,15 +158,8 @@ class Answers:
         plan = Plan(asked=asked, param="structured_outputs") if has_form else Plan()
         return Rendered(constraint=self._constraint(plan))
 
-    def parser(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Parser | None:
-        """A parser for one answer to it; None where all text is content."""
-        plan = self._plan(request, prompt, lambda _place, tool, _must_follow: _tool(tool))
-        reasoning = None if plan.reasoning is None else plan.reasoning.parser(is_open=plan.is_open)
-        calls = None if plan.tools is None else plan.tools.parser(plan.offered)
-        return Chain(reasoning, calls) if reasoning and calls else reasoning or calls
-
-    def _plan(self, request: ChatCompletionRequest | CompletionRequest, prompt: str, taken: _Taken) -> Plan:
-        """What an answer to this request may have in it, with tools as this function takes them."""
+    def _plan(self, request: ChatCompletionRequest | CompletionRequest, prompt: str) -> Plan:
+        """What an answer to this request may have in it."""
         asked = constrain(request.structured_outputs, request.response_format)
         has_form = asked is not None and bool(asked.constraints)
         is_format = request.response_format is not None and request.response_format.type != "text"
@@ -127,10 +168,12 @@ class Answers:
         if not isinstance(request, ChatCompletionRequest):
             return plan
         if self.reasoning is not None:
-            plan = replace(plan, reasoning=self.reasoning, is_open=self.reasoning.is_open(prompt))
-        return self._with_tools(plan, request, taken)
+            is_open = self.reasoning.is_open(prompt)
+            if is_open or not _goes_on(request):  # marks and newlines in an answer that has begun are text
+                plan = replace(plan, reasoning=self.reasoning, is_open=is_open)
+        return self._with_tools(plan, request)
 
-    def _with_tools(self, plan: Plan, request: ChatCompletionRequest, taken: _Taken) -> Plan:
+    def _with_tools(self, plan: Plan, request: ChatCompletionRequest) -> Plan:
         choice = request.tool_choice
         if not request.tools or choice in (None, "none"):
             return plan
@@ -146,7 +189,10 @@ class Answers:
         return replace(
             plan,
             tools=written,
-            offered=tuple(taken(at, tool, must_call or bool(tool.function.strict)) for at, tool in offered),
+            offered=tuple(
+                self._checked_tool(at, tool, must_call or bool(tool.function.strict)) for at, tool in offered
+            ),
+            given=tuple(_tool(tool) for _, tool in offered),
             must_call=must_call,
             several=named is None and request.parallel_tool_calls is not False,
             is_strict=self._strictness or any(tool.function.strict for _, tool in offered),
@@ -217,10 +263,10 @@ class Answers:
     def _thinking(self, request: ChatCompletionRequest | CompletionRequest, plan: Plan) -> Thinking | None:
         """The limit of the answer's reasoning; None for none."""
         asked = request.thinking_token_budget if isinstance(request, ChatCompletionRequest) else None
+        if self.reasoning is None and asked is not None and asked >= 0:
+            problem = "this model's reasoning cannot be told apart: name its format with --reasoning-parser."
+            raise RequestError(f"thinking_token_budget: {problem}", param="thinking_token_budget")
         if plan.reasoning is None:
-            if asked is not None and asked >= 0:
-                problem = "this model's reasoning cannot be told apart: name its format with --reasoning-parser."
-                raise RequestError(f"thinking_token_budget: {problem}", param="thinking_token_budget")
             return None
         limit = self._thinking_budget if asked is None else asked
         if limit is None or limit < 0:
@@ -235,8 +281,9 @@ class Answers:
         return frozenset(tokens & self._tokenizer.special_ids)
 
 
-_Taken = Callable[[int, ChatCompletionToolsParam, bool], Tool]
-"""How a tool is taken: by its place in the request, itself, and whether calls of it have to follow its schema."""
+def _goes_on(request: ChatCompletionRequest) -> bool:
+    """Whether the answer goes on with text that the request has begun."""
+    return request.continue_final_message and bool(content_text(request.messages[-1]).strip())
 
 
 def _located(param: str, make: Callable[[], _T]) -> _T:

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from quire_engine.config import Decisions
 from quire_engine.errors import ConfigError, RequestError
 from quire_engine.sequence import Rendered, RenderedRequest, rendered
-from quire_engine.text.answers import Answers
+from quire_engine.text.answers import Answers, ReadRequest
 from quire_engine.text.conversation import conversation
 from quire_engine.text.embeds import Rows, read_rows
 from quire_engine.text.infill import Infill
@@ -81,7 +81,10 @@ class Renderer:
                 raise ConfigError(f"{error} Another one can be given with --chat-template.") from error
 
     def render_chat(self, request: ChatCompletionRequest) -> GenerateRequest:
-        """The conversation as one prompt. RequestError names the field at fault."""
+        """The conversation as one prompt; how its answers are read is told by `reading_of`.
+
+        RequestError names the field at fault.
+        """
         variables = {} if request.reasoning_effort is None else {"reasoning_effort": request.reasoning_effort}
         prompt = self._apply_template(request, request.documents, variables)
         answer = Answer("max_tokens", request.max_tokens)
@@ -89,7 +92,9 @@ class Renderer:
             answer = Answer("max_completion_tokens", request.max_completion_tokens)
         ids = self._encode(prompt, request.add_special_tokens, "messages")
         generate = self._generate(request, ids, answer, field="messages", request_id=request.request_id)
-        return generate if self._answers is None else with_added(generate, self._answers.rendered(request, prompt))
+        return (
+            generate if self._answers is None else ReadRequest.made(generate, *self._answers.planned(request, prompt))
+        )
 
     def render_completion(self, request: CompletionRequest) -> list[GenerateRequest]:
         """One for each prompt, in order. RequestError names the field at fault."""

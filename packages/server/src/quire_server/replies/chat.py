@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from quire_engine.text.answers import PLAIN, Reading
 from quire_engine.text.conversation import content_text
 from quire_engine.text.output import Output
 from quire_engine.text.tokenizer import Tokenizer
@@ -29,7 +30,7 @@ from quire_protocol import (
     UsageInfo,
 )
 from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
-from quire_server.replies.message import PLAIN, Message, Reading
+from quire_server.replies.message import Message
 from quire_server.replies.outputs import Outputs, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
@@ -130,10 +131,11 @@ class ChatReply:
         Empty while text is held back, because it could begin a stop string or a mark, and there is nothing else.
         """
         message = self.messages[output.index]
+        counted = message.reasoning_tokens
         deltas = message.deltas(output)
         self.count.add(0, output)
         if self.count.reasoning_tokens is not None:
-            self.count.reasoning_tokens = sum(each.reasoning_tokens for each in self.messages)
+            self.count.reasoning_tokens += message.reasoning_tokens - counted
         about = self._about_tokens(output)
         if output.finish_reason:
             about |= message.ending(output)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from quire_engine.text.formats.base import Parser
@@ -30,20 +29,6 @@ from quire_protocol import (
 
 BROKEN_CALL = "InvalidToolCall"
 """The `type` of the error of an answer with a call that could not be completed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How the text of a request's answers is read."""
-
-    parser: Callable[[], Parser | None]
-    """Makes the parser of one answer; None where all text is content."""
-    tells_reasoning: bool
-    """Whether reasoning is told apart, so that its tokens can be counted."""
-
-
-PLAIN = Reading(lambda: None, tells_reasoning=False)
-"""All text is content."""
 
 
 class Message:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
+from quire_engine.text.answers import reading_of
 from quire_protocol import ChatCompletionRequest, ChatCompletionResponse
 from quire_server.bodies import JsonRoute
 from quire_server.dependencies import ServingDep, in_fields_of, off_loop, request_id
@@ -22,6 +23,5 @@ async def create_chat_completion(request: ChatCompletionRequest, http: Request, 
         prompt = await off_loop(serving.renderer.render_chat, request)
         outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
     heading = serving.heading("chatcmpl", request_id(http, request.request_id), warnings)
-    reading = serving.reading(request, prompt)
-    reply = ChatReply(request, prompt, outputs, heading, serving.tokenizer, serving.settings, reading)
+    reply = ChatReply(request, prompt, outputs, heading, serving.tokenizer, serving.settings, reading_of(prompt))
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)
