@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -108,6 +109,16 @@ def test_marks_are_found_wherever_the_text_is_cut(parts):
 )
 def test_white_space_in_front_of_a_mark_and_after_the_last_one_is_no_content(text, events):
     assert read(Reader(reading_of_content), [text]) == events
+
+
+def test_white_space_that_is_held_back_is_looked_at_once():
+    parser = Reader(reading_of_content)
+    began = time.process_time()
+    for _ in range(40_000):
+        assert parser.push("\n" * 25) == []
+    (event,) = parser.push("a")
+    assert event == Content("\n" * 1_000_000 + "a")
+    assert time.process_time() - began < 10  # looked at again with each push, it takes minutes
 
 
 def test_no_more_is_held_back_than_what_may_be_a_mark():

@@ -49,6 +49,14 @@ NO_CALLS = [
     Example("no channel", f"<|message|>So.{NEXT}{FINAL}", [Content("<|message|>So.So.")]),
     Example("no messages", "So.", [Content("So.")]),
     Example("cut in a header", f"{ANALYSIS}{NEXT}<|channel|>fin", [Reasoning("How?")]),
+    Example("cut in the form of the answer", "<|channel|>final <|constrain|>js", []),
+    Example("no end of its header", "<|channel|>final Hello there", [Content("Hello there")]),
+    Example("no end of its reasoning's header", "<|channel|>analysis How?", [Reasoning("How?")]),
+    Example(
+        "no end of its last header",
+        f"<|channel|>commentary<|message|>First.<|end|>{NEXT}<|channel|>final So.",
+        [Content("First.\nSo.")],
+    ),
     Example("a tool of its own", ANALYSIS.replace("analysis", "analysis to=python code"), [Reasoning("How?")]),
     Example("nothing", "", []),
 ]
@@ -73,6 +81,16 @@ WITH_CALLS = [
         [Reasoning("How?"), *WEATHER],
     ),
     Example("no prefix", CALL.replace("functions.", ""), WEATHER),
+    Example(
+        "a name that tools of its own have",
+        CALL.replace("get_weather", "python"),
+        call(0, "python", '{"city": "Kyoto"}'),
+    ),
+    Example(
+        "a name that begins as theirs",
+        CALL.replace("get_weather", "browser.open"),
+        call(0, "browser.open", '{"city": "Kyoto"}'),
+    ),
     Example("in the channel of reasoning", CALL.replace("commentary", "analysis"), WEATHER),
     Example("two calls", CALL + NEXT + CALL, [*WEATHER, *call(1, "get_weather", {"city": "Kyoto"})]),
     Example("no arguments", "<|channel|>commentary to=functions.now<|message|><|call|>", call(0, "now", "{}")),

@@ -31,9 +31,14 @@ CALLS = " to=functions."
 """What stands in a header before the name of the function that it calls."""
 
 _CHANNEL = re.compile(re.escape(CHANNEL) + r"\s*(\w+)")
-_RECIPIENT = re.compile(r"\bto=(?:functions\.)?([^\s<]+)")
+_RECIPIENT = re.compile(r"\bto=(functions\.)?([^\s<]+)")
+_OF_HEADERS = re.compile(r"to=|<\|")
+"""What may follow the name of a channel in a header, other than a message that was to begin there."""
 _NO_FUNCTIONS = frozenset({"assistant", "python", "browser", "container"})
-"""Recipients, also those that go on with a dot, which are tools of a vendor's own and no functions of a request."""
+"""Recipients, also those that go on with a dot, which are tools of a vendor's own and no functions of a request.
+
+A request's own functions may have these names: behind `functions.`, they are that.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +56,18 @@ class Header:
         return found[1] if found else ""
 
     @property
+    def message(self) -> str:
+        """The message's text, where the mark that ends its header was forgotten: what follows the channel's name."""
+        found = _CHANNEL.search(self.text)
+        rest = self.text[found.end() :].lstrip() if found else ""
+        return "" if _OF_HEADERS.match(rest) else rest
+
+    @property
     def function(self) -> str | None:
         """The function that the message calls, whether or not its name has the prefix that it should have."""
         found = _RECIPIENT.search(self.text)
-        return found[1] if found and found[1].partition(".")[0] not in _NO_FUNCTIONS else None
+        is_own = found is not None and (found[1] or found[2].partition(".")[0] not in _NO_FUNCTIONS)
+        return found[2] if found and is_own else None
 
 
 def read_messages(
@@ -71,7 +84,7 @@ def read_messages(
             ended = yield from read_call(header)
         else:
             made: Callable[[str], Event] = Reasoning if header.channel == "analysis" else Content
-            text = until(source, *ENDS)
+            text = until(source, *ENDS) if header.is_complete else _only(header.message)
             ended = yield from told(_on_a_new_line(text) if made in seen else text, made)
             seen.add(made)
         header = yield from _next_header(source, START if ended == START else None)
@@ -100,6 +113,12 @@ def _header(source: Source, text: str) -> Waiting[Header]:
             yield
         else:
             text += piece
+
+
+def _only(text: str) -> Pieces[str | None]:
+    """This text, behind which the answer ends."""
+    yield text
+    return None
 
 
 def _on_a_new_line(pieces: Pieces[str | None]) -> Pieces[str | None]:

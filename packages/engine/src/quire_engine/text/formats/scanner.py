@@ -242,25 +242,38 @@ def content(source: Source, *marks: str, after_call: bool = False) -> Reading[st
     White space in front of a mark is no content, as templates write it there themselves; nor is white space that
     follows the last call with nothing after it.
     """
-    pieces = until(source, *marks)
-    held = ""
+    has_text = False
+
+    def made(text: str) -> Content:
+        nonlocal has_text
+        has_text = True
+        return Content(text)
+
+    mark, space = yield from told(without_end(until(source, *marks), WHITE_SPACE), made)
+    if mark is None and (has_text or not after_call):
+        yield Content(space)
+    return mark
+
+
+def without_end(pieces: Pieces[T], letters: str) -> Pieces[tuple[T, str]]:
+    """The text without what it has of these letters at its end; those in its middle come with what follows them.
+
+    Returns what `pieces` returns, and the end.
+    """
+    held: list[str] = []
     while True:
         try:
             piece = next(pieces)
         except StopIteration as end:
-            mark: str | None = end.value
-            break
+            return end.value, "".join(held)
         if piece is None:
             yield None
             continue
-        text = (held + piece).rstrip(WHITE_SPACE)
-        held = (held + piece)[len(text) :]
+        text = piece.rstrip(letters)
         if text:
-            after_call = False
-            yield Content(text)
-    if mark is None and not after_call:
-        yield Content(held)
-    return mark
+            yield "".join((*held, text))
+            held.clear()
+        held.append(piece[len(text) :])
 
 
 @lru_cache(maxsize=256)

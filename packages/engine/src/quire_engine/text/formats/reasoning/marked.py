@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from quire_engine.text.formats.base import Notation
 from quire_engine.text.formats.events import Content, Reasoning
-from quire_engine.text.formats.scanner import Pieces, Reader, Reading, Source, Waiting, told, until
+from quire_engine.text.formats.scanner import Pieces, Reader, Reading, Source, Waiting, told, until, without_end
 
 TURN = re.compile(
     r"<[|｜][^<>\n]{1,40}>|<[^<>\n]{1,40}[|｜]>|</?s>|<(?:start|end)_of_turn>|<seed:[be]os>|\[/?[A-Z_]{4,}\]"
@@ -113,19 +113,13 @@ def _any_of(source: Source, literals: tuple[str, ...]) -> Waiting[bool]:
 
 def _trimmed(pieces: Pieces[T]) -> Pieces[T]:
     """The same text without newlines at its two ends; those in the middle come with what follows them."""
-    begun, held = False, ""
-    while True:
-        try:
-            piece = next(pieces)
-        except StopIteration as end:
-            result: T = end.value
-            return result
-        if piece is None:
-            yield None
-            continue
-        text = held + (piece if begun else piece.lstrip("\n"))
-        certain = text.rstrip("\n")
-        held = text[len(certain) :]
-        if certain:
-            begun = True
-            yield certain
+    begun = False
+
+    def after_newlines(piece: str) -> str:
+        nonlocal begun
+        text = piece if begun else piece.lstrip("\n")
+        begun = begun or bool(text)
+        return text
+
+    result, _ = yield from without_end(told(pieces, after_newlines), "\n")
+    return result
