@@ -130,6 +130,10 @@ def test_a_beam_search_has_a_beam_for_each_answer() -> None:
             "structured_outputs and a named tool_choice both set the answer's form: keep one of them.",
         ),
         (
+            {"tools": [TOOL], "tool_choice": "required", "structured_outputs": {"regex": "a"}},
+            "structured_outputs and a required tool_choice both set the answer's form: keep one of them.",
+        ),
+        (
             {"tools": [TOOL], "tool_choice": "sometimes"},
             "tool_choice must be 'none', 'auto' or 'required' or an object, got \"sometimes\".",
         ),

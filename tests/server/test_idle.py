@@ -18,10 +18,18 @@ def search(temperature: float = 0, **asked: Any) -> dict[str, Any]:
     return {"beam_search": beams, **params(n=2, **asked)}
 
 
+LOOK: dict[str, Any] = {"tools": [{"type": "function", "function": {"name": "look"}}], "max_tokens": 60}
+AS_JSON = {"response_format": {"type": "json_object"}}
 QUIET_STREAM = {"stream": True, "stream_options": {"include_usage": False, "continuous_usage_stats": True}}
 IDLE: list[tuple[str, dict[str, Any], str]] = [
     (CHAT, {"max_tokens": 3, "max_completion_tokens": 1}, "max_tokens"),
     (CHAT, {"length_penalty": 2}, "length_penalty"),
+    (CHAT, {**LOOK, "tool_choice": "required", **AS_JSON}, "response_format"),
+    (
+        CHAT,
+        {**LOOK, "tool_choice": {"type": "function", "function": {"name": "look"}}, **AS_JSON},
+        "response_format",
+    ),
     (COMPLETION, {"length_penalty": 2}, "length_penalty"),
     (COMPLETION, {"use_beam_search": True, "top_k": 3}, "top_k"),
     (COMPLETION, QUIET_STREAM, "stream_options.continuous_usage_stats"),
@@ -37,6 +45,7 @@ IDLE: list[tuple[str, dict[str, Any], str]] = [
 ]
 BUSY: list[tuple[str, dict[str, Any]]] = [
     (CHAT, {"max_tokens": 1, "max_completion_tokens": 1}),
+    (CHAT, {**LOOK, "tool_choice": "required", "response_format": {"type": "text"}}),
     (CHAT, {"max_tokens": None, "max_completion_tokens": 1}),
     (COMPLETION, {"use_beam_search": True, "length_penalty": 2, "top_k": -1, "temperature": 0}),
     (COMPLETION, {"stream": True, "stream_options": {"continuous_usage_stats": True}}),

@@ -129,6 +129,16 @@ def test_a_required_call_is_all_of_the_answer():
     assert not takes(made, "Hello")
 
 
+def test_a_required_call_goes_before_a_form():
+    unknown = {"type": "json_schema", "json_schema": {"name": "odd", "schema": {"not": {}}}}
+    constraint = (
+        answers().rendered(chat(tools=[tool("tide")], tool_choice="required", response_format=unknown)).constraint
+    )
+    assert constraint is not None
+    assert constraint.param == "tools"
+    assert takes(constraint.grammar, call("tide", {"city": "Kiel"}))
+
+
 def test_a_named_call_is_that_one_and_no_second():
     choice = {"type": "function", "function": {"name": "tide"}}
     made = grammar(chat(tools=[tool("weather"), tool("tide")], tool_choice=choice), answers())
@@ -165,6 +175,14 @@ def test_a_form_and_tools_make_an_answer_of_either():
     assert takes(made, '{"name": "Ada"}')
     assert takes(made, call("tide", {"city": "Kiel"}))
     assert not takes(made, "Hello")
+
+
+def test_a_mark_of_calls_in_a_form_is_text():
+    request = chat(tools=[tool("tide")], response_format=AS_PERSON)
+    form = '{"name": "who writes <tool_call>"}'
+    parser = parser_of(answers(), request)
+    assert parser is not None
+    assert read(parser, [form]) == [Content(form)]
 
 
 def test_calls_without_an_opening_are_told_from_text_by_how_they_begin():

@@ -103,9 +103,10 @@ class ChatCompletionRequest(SamplingRequest, ConversationRequest):
             if name not in known:
                 problem = f"must be the name of one of the tools ({', '.join(known)}), got {shown(name)}."
                 raise field_error("tool_choice.function.name", problem, name)
-            if self.structured_outputs is not None:
-                problem = "and a named tool_choice both set the answer's form: keep one of them."
-                raise field_error("structured_outputs", problem, self.structured_outputs)
+        if self.tool_choice not in ("auto", "none") and self.structured_outputs is not None:
+            insists = "required" if self.tool_choice == "required" else "named"
+            problem = f"and a {insists} tool_choice both set the answer's form: keep one of them."
+            raise field_error("structured_outputs", problem, self.structured_outputs)
         return self
 
 

@@ -69,6 +69,9 @@ def _of_formats(
             "tool_choice",
             "calls of this model cannot be read, so they are text; --tool-call-parser names their format",
         )
+    asked = request.response_format
+    if asked is not None and asked.type != "text" and request.tool_choice not in (None, "auto", "none"):
+        yield "response_format", "the answer has to be a call, as tool_choice says"
     if not tells_reasoning and not request.include_reasoning:
         yield "include_reasoning", "reasoning cannot be told apart; --reasoning-parser names its format"
 

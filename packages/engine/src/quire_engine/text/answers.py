@@ -18,6 +18,7 @@ from quire_engine.sequence import Rendered, RenderedRequest
 from quire_engine.text.conversation import content_text
 from quire_engine.text.formats.base import Parser, ReasoningFormat, Tool, ToolFormat
 from quire_engine.text.formats.chain import Chain
+from quire_engine.text.formats.either import FormOrCalls
 from quire_engine.text.grammar.compile import Grammars
 from quire_engine.text.grammar.forms import form, style_of
 from quire_engine.text.grammar.json_schema import COMPACT, Document
@@ -71,8 +72,13 @@ class Plan:
     def parser(self) -> Parser | None:
         """A parser for one answer; None where all text is content."""
         reasoning = None if self.reasoning is None else self.reasoning.parser(is_open=self.is_open)
-        calls = None if self.tools is None else self.tools.parser(self.given)
+        calls = self._calls_parser(self.tools) if self.tools else None
         return Chain(reasoning, calls) if reasoning and calls else reasoning or calls
+
+    def _calls_parser(self, tools: ToolFormat) -> Parser:
+        opening = tools.opening()
+        calls = tools.parser(self.given)
+        return calls if self.asked is None or opening is None else FormOrCalls(calls, opening)
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +193,7 @@ class Answers:
         named = choice.function.name if isinstance(choice, ChatCompletionNamedToolChoiceParam) else None
         offered = [(at, tool) for at, tool in enumerate(request.tools) if named in (None, tool.function.name)]
         return replace(
-            plan,
+            Plan(reasoning=plan.reasoning, is_open=plan.is_open) if must_call else plan,  # a call has a form of its own
             tools=written,
             offered=tuple(
                 self._checked_tool(at, tool, must_call or bool(tool.function.strict)) for at, tool in offered
