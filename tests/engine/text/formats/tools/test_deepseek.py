@@ -58,6 +58,9 @@ def examples(one, between) -> list[Example]:
             BLOCK + one("get_weather", f"{CITY} So."),
             [*WEATHER[:2], CallBroken(0, "")],
         ),
+        Example("an empty block", BLOCK + BLOCK_END, []),
+        Example("cut behind the block's mark", BLOCK, [CallBroken(0, "")]),
+        Example("cut behind a second one's", f"{BLOCK}{weather}{BLOCK_END}{BLOCK}", [*WEATHER, CallBroken(1, "")]),
         Example("text in place of a call", f"{BLOCK}So.{BLOCK_END}", [CallBroken(0, "")]),
     ]
 

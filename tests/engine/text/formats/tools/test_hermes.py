@@ -77,6 +77,19 @@ EXAMPLES = [
         '<tool_call>{"name": "now", "arguments": "{} {}"}</tool_call>',
         [CallBegan(0, "now"), CallBroken(0, "")],
     ),
+    Example("no text for arguments", '<tool_call>{"name": "now", "arguments": ""}</tool_call>', call(0, "now", "{}")),
+    Example(
+        "half a character in its arguments",
+        r'<tool_call>{"name": "now", "arguments": "{\"a\": \"\ud83d\"}"}</tool_call>',
+        [CallBegan(0, "now"), CallBroken(0, "")],
+    ),
+    Example("half a character in its name", r'<tool_call>{"name": "\ud83d"}</tool_call>', [CallBroken(0, "")]),
+    Example(
+        "a whole character in its name",
+        r'<tool_call>{"name": "\ud83d\ude00", "arguments": "{\"a\": \"\\ud83d\"}"}</tool_call>',
+        call(0, "\U0001f600", r'{"a": "\ud83d"}'),
+    ),
+    Example("functions in functions", '<tool_call>{"function": ' + '{"function": ' * 600, [CallBroken(0, "")]),
     Example(
         "an unclosed object",
         '<tool_call>{"name": "now", "arguments": {}</tool_call>',

@@ -1,4 +1,4 @@
-"""Answers that are calls or of a form that was asked for, as wholes: which of them, the beginning says. It knows no format.
+"""Answers that are either calls or of a form that was asked for: which, the beginning says. It knows no format.
 
 A mark in the middle of such a form, in a string of a JSON object say, is text.
 """

@@ -44,6 +44,7 @@ _ESCAPE = re.compile(r'\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})')
 _ESCAPE_BEGUN = re.compile(r"\\(?:u[0-9a-fA-F]{0,3})?\Z")
 _NUMBER_PART = re.compile(r"[-+.0-9eE]*")
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _CONTROL = {chr(code): json.dumps(chr(code))[1:-1] for code in range(0x20)}
 
 
@@ -407,8 +408,10 @@ def _escape(source: Source) -> Pieces[None]:
 
 
 def json_string(source: Source) -> Waiting[str]:
-    """The JSON string that stands here, as the text that it means, when it is whole."""
+    """The JSON string that stands here, as the text that it means, when it is whole. Malformed if that is no text."""
     text: str = json.loads((yield from collected(json_string_text(source))))
+    if half := _SURROGATE.search(text):
+        raise Malformed(f"Half of a surrogate pair (U+{ord(half[0]):04X}) is no character.")
     return text
 
 

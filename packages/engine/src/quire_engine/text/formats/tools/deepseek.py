@@ -80,11 +80,12 @@ class DeepSeekCalls:
         index = 0
         while (yield from content(source, BLOCK, after_call=index > 0)):
             yield from source.skip_space()
+            first = index
             while (yield from source.takes(CALL)):
                 yield from self._read_call(source, index)
                 yield from source.skip_space()
                 index += 1
-            if (yield from source.peek()):
+            if index == first or (yield from source.peek()):  # a block without a call ends in no other way
                 yield from source.expect(BLOCK_END)
 
     def _read_call(self, source: Source, index: int) -> Reading[None]:

@@ -41,6 +41,7 @@ class JsonCall:
         self._index = index
         self._known = known
         self._id = id
+        self._is_within = False  # whether the object has been seen that OpenAI writes under "function"
         self._arguments: str | None = None  # what came before the name, or "" for what was given
 
     def read(self) -> Reading[None]:
@@ -59,6 +60,9 @@ class JsonCall:
             yield from self._given()
         elif key == "function":  # as OpenAI writes it, or in place of "name"
             if (yield from self._source.peek()) == "{":
+                if self._is_within:
+                    raise Malformed("A call has a function within its function.")
+                self._is_within = True
                 yield from json_members(self._source, self._member)
             else:
                 yield from self._name()
@@ -89,7 +93,8 @@ class JsonCall:
 def arguments(source: Source) -> Pieces[None]:
     """The JSON object of a call's arguments that stands here.
 
-    Models also write it as JSON in a string, and as null where there are none; these are made objects.
+    Models also write it as JSON in a string, and as null or no text at all where there are none; these are made
+    objects.
     """
     match (yield from source.peek()):
         case "{":
@@ -105,7 +110,7 @@ def arguments(source: Source) -> Pieces[None]:
 
 def _object_in(text: str) -> str:
     inner = Source()
-    inner.add(text.strip())
+    inner.add(text.strip() or "{}")
     inner.end()
     if inner.ahead(1) != "{":
         raise Malformed("A call's arguments are text and no JSON object.")

@@ -58,12 +58,12 @@ def _read(source: Source) -> Reading[None]:
     index = 0
     while (yield from content(source, SECTION, after_call=index > 0)):
         yield from source.skip_space()
-        goes_on = True
+        first, goes_on = index, True
         while goes_on and (yield from source.takes(CALL)):
             goes_on = yield from _read_call(source, index)
             yield from source.skip_space()
             index += 1
-        if goes_on and (yield from source.peek()):
+        if index == first or (goes_on and (yield from source.peek())):  # without a call, it ends in no other way
             yield from source.expect(SECTION_END)
 
 

@@ -74,6 +74,7 @@ def _read(tools: Sequence[Tool], source: Source) -> Reading[None]:
     index = 0
     while (yield from content(source, BLOCK, after_call=index > 0)):
         yield from source.skip_space()
+        first = index
         while (yield from source.takes(INVOKE)):
             name = yield from _name(source)
             yield CallBegan(index, name)
@@ -81,7 +82,7 @@ def _read(tools: Sequence[Tool], source: Source) -> Reading[None]:
             yield CallEnded(index)
             yield from source.skip_space()
             index += 1
-        if (yield from source.peek()):
+        if index == first or (yield from source.peek()):  # a block without a call ends in no other way
             yield from source.expect(BLOCK_END)
 
 
