@@ -20,6 +20,13 @@ def grammar(schema: Any, style: JsonStyle = COMPACT) -> str:
     return notation.whole(notation.json(schema))
 
 
+def nested(levels: int, schema: dict[str, Any]) -> dict[str, Any]:
+    """An object in an object, this deep, and in the innermost one this schema."""
+    for _ in range(levels):
+        schema = {"type": "object", "properties": {"a": schema}, "required": ["a"]}
+    return schema
+
+
 KEYWORDS: tuple[tuple[dict[str, Any], list[Any], list[Any]], ...] = (
     ({"type": "integer"}, [1, -2, 0], [1.5, "1", None]),
     ({"type": ["string", "null"]}, ["a", None], [1]),
@@ -149,6 +156,29 @@ def test_the_librarys_options_are_no_part_of_a_schema():
         ({"multipleOf": 99991}, "/multipleOf: multiples of 99991"),
         ({"allOf": [{"pattern": f"a{{{n}}}"} for n in range(7)]}, "one value has 7 patterns and formats at once"),
         ({"allOf": [{"properties": {"a": {"pattern": f"a{{{n}}}"}}} for n in range(7)]}, "7 patterns and formats"),
+        (
+            {
+                "$defs": {f"p{n}": {"pattern": f"a{{{n}}}"} for n in range(7)},
+                "allOf": [{"$ref": f"#/$defs/%70{n}"} for n in range(7)],
+            },
+            "7 patterns and formats at once",
+        ),
+        (
+            {
+                "$defs": {f"p{n}": {"$anchor": f"p{n}", "pattern": f"a{{{n}}}"} for n in range(7)},
+                "allOf": [{"$ref": f"#p{n}"} for n in range(7)],
+            },
+            "7 patterns and formats at once",
+        ),
+        (
+            {
+                "$id": "http://x/r",
+                "$defs": {"p": {"$id": "p", "pattern": "a"}},
+                "allOf": [{"$ref": "p"}, {"type": "string"}],
+            },
+            "p stands beside other keywords, where references are JSON pointers",
+        ),
+        ({"allOf": [nested(13, {"pattern": f"a{{{n}}}"}) for n in range(7)]}, "7 patterns and formats at once"),
         ({"allOf": [{"multipleOf": 7}, {"multipleOf": 11}]}, "2 multipleOf at once"),
         ({"patternProperties": {f"^a{n}_": {} for n in range(65)}}, "65 patterns for keys"),
         (
@@ -164,6 +194,28 @@ def test_the_librarys_options_are_no_part_of_a_schema():
 def test_a_schema_that_cannot_be_used_is_refused(schema, problem):
     with pytest.raises(GrammarError, match=problem):
         as_enforced(schema)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "object", "properties": {"$ref": {"type": "string"}, "name": {"type": "string"}}},
+        {"type": "object", "properties": {"patternProperties": True, "anyOf": True, "items": True}},
+        {"const": {"anyOf": 5, "x": 1}},
+        {"enum": [{"$ref": 4, "x": 1}]},
+        {"$defs": {"oneOf": {"type": "string", "pattern": "a"}}, "type": "object"},
+    ],
+    ids=str,
+)
+def test_names_and_values_may_be_called_as_keywords_are(schema):
+    assert as_enforced(schema).items() >= schema.items()
+
+
+def test_parts_that_refer_to_one_large_part_are_looked_through_within_bounds():
+    large = {"type": "object", "properties": {f"k{n}": {"type": "string", "pattern": "a"} for n in range(3000)}}
+    parts = {f"q{n}": {"type": "object", "$ref": "#/$defs/large"} for n in range(100)}
+    with pytest.raises(GrammarError, match="too entangled"):
+        as_enforced({"$defs": {"large": large}, "type": "object", "properties": parts})
 
 
 def test_a_schema_may_not_be_too_deep():

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
+from urllib.parse import unquote
 
 from quire_engine.errors import GrammarError
 
@@ -18,47 +19,57 @@ MAX_DIVISORS = 1
 """Numbers of which one number is to be a multiple."""
 MAX_KEY_PATTERNS = 64
 """Regular expressions for keys in one schema: each pair of them is compared."""
-MAX_STEPS = 20_000
-"""Steps of looking for them: a schema that takes more is too entangled."""
+MAX_STEPS = 100_000
+"""Steps of looking for them in one document: a schema that takes more is too entangled."""
+MAX_PATH = 64
+"""Steps into a value to which schemas are followed together; a schema that leads further is refused too."""
 
 _LIMITS = (
     (("pattern", "format"), MAX_PATTERNS, "patterns and formats"),
     (("multipleOf",), MAX_DIVISORS, "multipleOf"),
 )
-_MAX_PATH = 12
-"""Steps into a value to which schemas are followed together."""
 _ANY = "*"
-_ASIDE = frozenset(("$defs", "definitions", "$id", "id", "$anchor"))
+_NAMES = ("$id", "id", "$anchor")
+_ASIDE = frozenset(("$defs", "definitions", *_NAMES))
 
 
-def check_conjunctions(schema: Mapping[str, Any], pointer: str) -> None:
-    """GrammarError where a string would have to match more regular expressions than the library can take."""
-    search = _Search(schema, pointer)
-    keys = sum(len(part["patternProperties"]) for part in _parts(schema) if _has_key_patterns(part))
+def check_conjunctions(places: Mapping[str, Mapping[str, Any]], pointer: str) -> None:
+    """GrammarError where a string would have to match more regular expressions than the library can take.
+
+    `places` are a schema and all the schemas in it, by JSON pointer.
+    """
+    search = _Search(places, pointer)
+    keys = sum(len(part.get("patternProperties", ())) for part in places.values())
     if keys > MAX_KEY_PATTERNS:
         search.refuse(f"patternProperties has {keys} patterns for keys; {MAX_KEY_PATTERNS} is the most: use fewer")
-    for part in _parts(schema):
-        if _members(part) > 1:
-            search.check(part)
+    for words, limit, told in _LIMITS:
+        if not any(word in part for word in words for part in places.values()):
+            continue
+        for part in places.values():
+            if _members(part) > 1:
+                search.check(part, words, limit, told)
 
 
 class _Search:
     """Regular expressions for each place of a value, through references."""
 
-    def __init__(self, document: Mapping[str, Any], pointer: str) -> None:
-        self._document = document
+    def __init__(self, places: Mapping[str, Mapping[str, Any]], pointer: str) -> None:
+        self._places = places
         self._pointer = pointer
         self._steps = 0
+        self._has_bases = any(name in part for place, part in places.items() if place for name in ("$id", "id"))
+        """Whether references mean something else in some of its parts than in the others."""
 
-    def check(self, schema: Mapping[str, Any]) -> None:
-        """GrammarError where too much comes together in one value."""
-        for words, limit, told in _LIMITS:
-            self._steps = 0
+    def check(self, schema: Mapping[str, Any], words: tuple[str, ...], limit: int, told: str) -> None:
+        """GrammarError where more of these words than the limit come together in one value."""
+        try:
             counts = self._count(schema, (), frozenset(), words)
-            anywhere = sum(count for path, count in counts.items() if _ANY in path)
-            most = max((count + (0 if _ANY in path else anywhere) for path, count in counts.items()), default=0)
-            if most > limit:
-                self.refuse(f"one value has {most} {told} at once; {limit} is the most: write one for all of them")
+        except RecursionError:
+            self._refuse_entangled()
+        anywhere = sum(count for path, count in counts.items() if _ANY in path)
+        most = max((count + (0 if _ANY in path else anywhere) for path, count in counts.items()), default=0)
+        if most > limit:
+            self.refuse(f"one value has {most} {told} at once; {limit} is the most: write one for all of them")
 
     def _count(
         self, schema: Any, path: tuple[str, ...], within: frozenset[str], words: tuple[str, ...]
@@ -68,42 +79,41 @@ class _Search:
         if not isinstance(schema, Mapping):
             return counts
         self._steps += 1
-        if self._steps > MAX_STEPS:
-            self.refuse("allOf and references are too entangled to be followed: part them")
-        counts[path] += sum(word in schema for word in words)
+        if self._steps > MAX_STEPS or len(path) > MAX_PATH:
+            self._refuse_entangled()
+        if found := sum(word in schema for word in words):
+            counts[path] += found
         for part in schema.get("allOf", ()):
-            counts += self._count(part, path, within, words)
+            counts.update(self._count(part, path, within, words))
         for alternatives in ("anyOf", "oneOf"):
-            cases = [self._count(case, path, within, words) for case in schema.get(alternatives, ())]
-            counts += _most(cases)
+            counts.update(_most([self._count(case, path, within, words) for case in schema.get(alternatives, ())]))
         target = schema.get("$ref")
         if target is not None and target not in within:
-            counts += self._count(self._resolve(target), path, within | {target}, words)
-        if len(path) < _MAX_PATH:
-            for step, child in _children(schema):
-                counts += self._count(child, (*path, step), within, words)
+            counts.update(self._count(self._resolve(target), path, within | {target}, words))
+        for step, child in _children(schema):
+            counts.update(self._count(child, (*path, step), within, words))
         return counts
 
     def _resolve(self, target: str) -> Any:
-        """The schema that a reference points to; nothing, for one by a name: the library finds few of those."""
-        found: Any = self._document
-        if not target.startswith("#"):
-            return None
-        for step in target[1:].split("/")[1:]:
-            key = step.replace("~1", "/").replace("~0", "~")
-            if isinstance(found, list):
-                found = found[int(key)] if key.isdecimal() and int(key) < len(found) else None
-            else:
-                found = found.get(key) if isinstance(found, Mapping) else None
+        """The schema that a reference points to. GrammarError for one by a name that is not to be followed here."""
+        root = self._places[""]
+        base, _, fragment = target.partition("#")
+        place = unquote(fragment)
+        named = (part for part in self._places.values() if part.get("$anchor") == place)
+        found = self._places[place] if place in self._places else next(named, None)
+        if self._has_bases or base not in ("", root.get("$id"), root.get("id")) or found is None:
+            self.refuse(
+                f"{target} stands beside other keywords, where references are JSON pointers, as #/$defs/name, and no "
+                "part has an $id of its own"
+            )
         return found
+
+    def _refuse_entangled(self) -> NoReturn:
+        self.refuse("allOf and references are too entangled to be followed: part them")
 
     def refuse(self, problem: str) -> NoReturn:
         """GrammarError for this schema."""
         raise GrammarError(f"The schema at {self._pointer or '/'}: {problem}.")
-
-
-def _has_key_patterns(part: Mapping[str, Any]) -> bool:
-    return isinstance(part.get("patternProperties"), Mapping)
 
 
 def _members(schema: Mapping[str, Any]) -> int:
@@ -133,15 +143,3 @@ def _children(schema: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     if isinstance(items, Mapping):
         yield _ANY, items
     yield _ANY, schema.get("additionalItems")
-
-
-def _parts(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """All objects in a schema."""
-    waiting = [schema]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Mapping):
-            yield value
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from quire_engine.errors import GrammarError
 from quire_engine.text.grammar import string_formats
+from quire_engine.text.grammar.completion import Completion
 from quire_engine.text.grammar.conjunctions import check_conjunctions
 from quire_engine.text.grammar.patterns import check_unicode
 
@@ -157,7 +158,9 @@ class Document:
         root = self._read(self.schema, "")
         self._check_references()
         keywords = root if isinstance(root, dict) else {}
-        check_conjunctions(keywords, self.pointer)
+        check_conjunctions(self.places, self.pointer)
+        if self._references:  # nothing else leads back into itself
+            Completion(keywords).drop_endless(self.pointer)
         self.enforced = {**keywords, "x-guidance": self.style.options}
         check_unicode(json.dumps(self.enforced, ensure_ascii=False), f"The schema at {self.pointer or '/'}")
 
