@@ -175,7 +175,15 @@ def test_a_call_that_cannot_be_completed_is_reported(reason: str, told: str) -> 
     choice = whole(broken, calls, tools=[LOOK])
     assert choice["finish_reason"] == told
     assert (choice["error"]["type"], choice["error"]["param"]) == ("InvalidToolCall", "tool_calls.0")
-    assert choice["error"]["message"].startswith("The call of look could not be completed")
+    assert choice["error"]["message"].startswith("The call of look could not be completed, so tool_calls.0 is no call")
+    assert "leave it out" in choice["error"]["message"]
+    assert choice["message"]["tool_calls"][0]["function"] == {"name": "look", "arguments": '{"at": "s'}
+
+
+def test_a_call_that_broke_before_its_name_is_reported_and_is_not_in_the_message() -> None:
+    choice = whole(outputs('<tool_call>\n{"name": "lo', []), calls, tools=[LOOK])
+    assert choice["message"]["tool_calls"] == []
+    assert choice["error"]["message"].startswith("A tool call could not be completed: ")
 
 
 def test_a_complete_answer_has_no_error() -> None:

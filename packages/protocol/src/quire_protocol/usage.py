@@ -15,7 +15,7 @@ class CompletionTokenUsageInfo(OpenAIBaseModel):
     """What the answers' tokens were spent on."""
 
     reasoning_tokens: int = 0
-    """Tokens of reasoning, the marks that close it included."""
+    """Tokens of reasoning, without the marks around it."""
 
 
 class UsageInfo(OpenAIBaseModel):

@@ -115,16 +115,19 @@ class Message:
 
     def _error(self, broken: CallBroken) -> ErrorInfo:
         """What is wrong with the answer, by the place of its call."""
-        known = broken.index < len(self._calls)
-        named = f"The call of {self._calls[broken.index]}" if known else "A tool call"
-        message = f"{named} could not be completed, so what is there of it is no call: {broken.reason}"
-        return ErrorInfo(message=message, type=BROKEN_CALL, param=f"tool_calls.{broken.index}", code=500)
+        place = f"tool_calls.{broken.index}"
+        message = f"A tool call could not be completed: {broken.reason}"
+        if broken.index < len(self._calls):  # in a stream nothing can be taken back, so it stands in whole answers too
+            what = f"so {place} is no call and its arguments may not parse: leave it out"
+            message = f"The call of {self._calls[broken.index]} could not be completed, {what}. {broken.reason}"
+        return ErrorInfo(message=message, type=BROKEN_CALL, param=place, code=500)
 
 
 class ReasoningCount:
     """Counts tokens whose text is reasoning, and not the marks around it, however long their text was held back.
 
-    A token that releases nothing is one of reasoning if the text before it and the next text are.
+    A token that releases nothing is one of reasoning if the text before it and the next text are, as are marks between
+    two stretches of reasoning.
     """
 
     def __init__(self) -> None:
