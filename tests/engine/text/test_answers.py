@@ -308,6 +308,13 @@ def test_the_parser_reads_reasoning_and_then_calls():
     assert events[-3:] == [CallBegan(0, "tide"), CallArguments(0, '{"city": "Kiel"}'), CallEnded(0)]
 
 
+def test_calls_of_an_answer_that_is_to_have_none_are_text_without_marks():
+    parser = parser_of(answers("harmony", "harmony"), chat(tools=[tool("tide")], tool_choice="none"))
+    assert parser is not None
+    text = "<|channel|>commentary to=functions.tide <|constrain|>json<|message|>{}<|call|>"
+    assert read(parser, [text]) == [Content("{}")]
+
+
 def test_where_there_is_nothing_to_tell_apart_there_is_no_parser():
     assert parser_of(answers(), chat()) is None
     assert parser_of(answers(), chat(tools=[tool("tide")], tool_choice="none")) is None

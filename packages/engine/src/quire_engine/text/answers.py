@@ -71,8 +71,8 @@ class Plan:
 
     def parser(self) -> Parser | None:
         """A parser for one answer; None where all text is content."""
-        reasoning = None if self.reasoning is None else self.reasoning.parser(is_open=self.is_open)
         calls = self._calls_parser(self.tools) if self.tools else None
+        reasoning = self.reasoning and self.reasoning.parser(is_open=self.is_open, reads_calls=calls is not None)
         return Chain(reasoning, calls) if reasoning and calls else reasoning or calls
 
     def _calls_parser(self, tools: ToolFormat) -> Parser:

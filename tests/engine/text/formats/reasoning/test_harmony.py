@@ -151,6 +151,18 @@ def test_calls_are_read_from_whole_answers_and_from_what_the_parser_of_reasoning
     check(example, parser)
 
 
+@pytest.mark.parametrize(
+    ("text", "events"),
+    [
+        (CALL, [Content('{"city": "Kyoto"}')]),
+        (ANALYSIS + NEXT + CALL, [Reasoning("How?"), Content('{"city": "Kyoto"}')]),
+        (CALL[:40], []),
+    ],
+)
+def test_calls_that_nobody_reads_are_text_without_marks(text, events):
+    check(Example("", text, events), partial(HARMONY.parser, is_open=False, reads_calls=False))
+
+
 @pytest.mark.parametrize("seed", range(50))
 @pytest.mark.parametrize("parser", READERS)
 def test_any_call_with_any_text_before_is_read(seed, parser):

@@ -143,8 +143,11 @@ class ReasoningFormat(Protocol):
         """Whether a prompt with this text (or this end of it) has begun the reasoning already."""
         ...
 
-    def parser(self, *, is_open: bool) -> Parser:
-        """A parser for one answer. What is not reasoning is Content, which a tool format's parser may read further."""
+    def parser(self, *, is_open: bool, reads_calls: bool = True) -> Parser:
+        """A parser for one answer. What is not reasoning is Content.
+
+        With `reads_calls`, a tool format's parser reads that further: a call's marks are left in it.
+        """
         ...
 
     def span(self, notation: Notation, *, is_open: bool) -> str:

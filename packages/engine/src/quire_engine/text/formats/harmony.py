@@ -71,16 +71,17 @@ class Header:
 
 
 def read_messages(
-    source: Source, read_call: Callable[[Header], Reading[str | None]], *, is_open: bool = False
+    source: Source, read_call: Callable[[Header], Reading[str | None]] | None, *, is_open: bool = False
 ) -> Reading[None]:
     """All messages of an answer; `read_call` reads those that call, and returns what ended them.
 
+    Without it, they are messages like others.
     The channel `analysis` is reasoning. What stands outside of messages is content. Messages of a kind are lines.
     """
     seen: set[object] = set()
     header = Header(ANALYSIS) if is_open else (yield from _first_header(source))
     while header is not None:
-        if header.function is not None:
+        if read_call is not None and header.function is not None:
             ended = yield from read_call(header)
         else:
             made: Callable[[str], Event] = Reasoning if header.channel == "analysis" else Content

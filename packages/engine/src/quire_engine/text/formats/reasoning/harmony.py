@@ -1,11 +1,12 @@
 """Reasoning in a channel of its own, between messages: gpt-oss. How messages are read is in `formats.harmony`.
 
-Messages that call are passed on as they were written, as Content: for `tools.harmony` to read.
+Messages that call are passed on as they were written, as Content: for `tools.harmony` to read, where it does.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 from quire_engine.text.formats.base import Notation, Parser
 from quire_engine.text.formats.events import Content
@@ -44,9 +45,14 @@ class HarmonyReasoning:
         _, found, after = prompt.rpartition(ANALYSIS)
         return bool(found) and not any(mark in after for mark in MARKS)
 
-    def parser(self, *, is_open: bool) -> Parser:
-        """A parser for one answer."""
-        return Reader(lambda source: read_messages(source, lambda header: _passed_on(source, header), is_open=is_open))
+    def parser(self, *, is_open: bool, reads_calls: bool = True) -> Parser:
+        """A parser for one answer. Where nobody reads its calls, they are messages like others."""
+
+        def read(source: Source) -> Reading[None]:
+            passed_on = partial(_passed_on, source) if reads_calls else None
+            return read_messages(source, passed_on, is_open=is_open)
+
+        return Reader(read)
 
     def span(self, notation: Notation, *, is_open: bool) -> str:
         """Messages of reasoning, and what stands before the next message."""

@@ -75,8 +75,8 @@ class MarkedReasoning:
             return True
         return TURN.search(before) is not None and TURN.search(after) is None
 
-    def parser(self, *, is_open: bool) -> Reader:
-        """A parser for one answer."""
+    def parser(self, *, is_open: bool, reads_calls: bool = True) -> Reader:
+        """A parser for one answer. It knows no calls: they are content, whoever reads them."""
         return Reader(lambda source: self._read(source, is_open=is_open))
 
     def span(self, notation: Notation, *, is_open: bool) -> str:
