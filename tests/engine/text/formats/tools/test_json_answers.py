@@ -63,7 +63,9 @@ MARKED = [
     Example("two marks", f'<|python_tag|>{CALL}<|python_tag|>{{"name": "now"}}', [*WEATHER, *NOW]),
     Example("a function that is not offered", '<|python_tag|>{"name": "f"}', call(0, "f", "{}")),
     Example("an array", f"<|python_tag|>[{CALL}]", WEATHER),
-    Example("code", "<|python_tag|>print(1)", [CallBroken(0, "")]),
+    Example("code", "<|python_tag|>print(1)", [Content("print(1)")]),
+    Example("code after text", "So:\n<|python_tag|>\nprint(1)", [Content("So:\nprint(1)")]),
+    Example("nothing behind the mark", "<|python_tag|> ", [CallBroken(0, "")]),
     Example("cut", '<|python_tag|>{"name": "f', [CallBroken(0, "")]),
 ]
 
@@ -75,7 +77,7 @@ def test_answers_are_read_however_they_are_cut(format, example):
 
 
 @pytest.mark.parametrize("example", MARKED, ids=str)
-def test_what_follows_llamas_mark_is_a_call(example):
+def test_json_behind_llamas_mark_is_a_call(example):
     check(example, lambda: LLAMA3_JSON.parser(TOOLS))
 
 
@@ -94,6 +96,13 @@ def test_text_that_is_no_call_is_given_as_soon_as_that_is_certain():
     parser = JSON_CALLS.parser(TOOLS)
     assert parser.push('{"name": "Ada') == []
     assert parser.push('", "') == [Content('{"name": "Ada", "')]
+
+
+def test_an_object_that_begins_as_no_call_does_is_given_from_its_first_key_on():
+    parser = LLAMA3_JSON.parser(TOOLS)
+    assert parser.push('{"title": "A') == [Content('{"title": "A')]
+    assert parser.push(" long") == [Content(" long")]
+    assert LLAMA3_JSON.parser(TOOLS).push('{"id": "A') == []
 
 
 def test_an_answer_that_is_no_call_at_all_is_not_held_back():

@@ -1,7 +1,8 @@
 """Formats in which calls need no mark: an answer that begins as a call is one.
 
-Any other JSON is an answer like any text, so an object is a call only if it names one of the answer's tools. What
-follows a mark, in formats that have one, is a call in any case.
+Any other JSON is an answer like any text, so an object is a call only if it names one of the answer's tools, with
+nothing before the name that calls do not have there. JSON behind a mark, in formats that have one, is a call in any
+case.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from functools import partial
 
 from quire_engine.text.formats.base import Notation, Parser, Tool
 from quire_engine.text.formats.events import CallEnded
-from quire_engine.text.formats.scanner import Malformed, Reader, Reading, Source, content
+from quire_engine.text.formats.scanner import Malformed, Reader, Reading, Source, Waiting, content
 from quire_engine.text.formats.tools.json_call import JsonCall, call_grammar, choice, repeated
 
 
@@ -51,7 +52,8 @@ class JsonAnswer:
     def _read(self, names: Collection[str], source: Source) -> Reading[None]:
         index = yield from _calls(source, 0, names)
         while (yield from content(source, *self.marks, after_call=index > 0)):
-            index = yield from _calls(source, index, names, is_marked=True)
+            if (yield from _is_json(source)):
+                index = yield from _calls(source, index, names, is_marked=True)
 
     def opening(self) -> None:
         """Calls have no opening."""
@@ -62,6 +64,15 @@ class JsonAnswer:
         calls = repeated(call, notation.text(self.between), several=several)
         parts = [self.opens and notation.text(self.opens), calls, self.closes and notation.text(self.closes)]
         return f"({' '.join(filter(None, parts))})"
+
+
+def _is_json(source: Source) -> Waiting[bool]:
+    """Whether what stands behind a mark is an object or an array, or nothing yet: models mark code with it too."""
+    source.hold()
+    yield from source.skip_space()
+    first = yield from source.peek()
+    source.back()
+    return first in ("", "{", "[")
 
 
 def _calls(source: Source, index: int, names: Collection[str], *, is_marked: bool = False) -> Reading[int]:

@@ -27,6 +27,9 @@ from quire_engine.text.formats.scanner import (
 ARGUMENTS = frozenset({"arguments", "parameters"})
 """Both are read, whichever of them a format asks its model for: models mix them up."""
 
+BESIDE = frozenset({"type", "id"})
+"""What OpenAI writes before the function of a call."""
+
 
 class JsonCall:
     """Reads one call. Owns what is known of it."""
@@ -66,8 +69,10 @@ class JsonCall:
                 yield from json_members(self._source, self._member)
             else:
                 yield from self._name()
-        else:
+        elif self.has_begun or self._known is None or key in BESIDE:
             yield from collected(json_value(self._source))
+        else:  # found out now, and not behind an object that may be all of a long answer
+            raise Malformed(f"{key!r} is nothing that a call begins with.")
 
     def _name(self) -> Reading[None]:
         name = yield from json_string(self._source)
