@@ -174,8 +174,9 @@ class Answers:
         if not isinstance(request, ChatCompletionRequest):
             return plan
         if self.reasoning is not None:
-            is_open = self.reasoning.is_open(prompt)
-            if is_open or not _goes_on(request):  # marks and newlines in an answer that has begun are text
+            continued = _continued(request)
+            is_open = self.reasoning.is_open(prompt, continued)
+            if is_open or not continued.strip():  # marks and newlines in an answer that has begun are text
                 plan = replace(plan, reasoning=self.reasoning, is_open=is_open)
         return self._with_tools(plan, request)
 
@@ -287,9 +288,9 @@ class Answers:
         return frozenset(tokens & self._tokenizer.special_ids)
 
 
-def _goes_on(request: ChatCompletionRequest) -> bool:
-    """Whether the answer goes on with text that the request has begun."""
-    return request.continue_final_message and bool(content_text(request.messages[-1]).strip())
+def _continued(request: ChatCompletionRequest) -> str:
+    """The text that the answer goes on with; empty where it begins anew."""
+    return content_text(request.messages[-1]) if request.continue_final_message else ""
 
 
 def _located(param: str, make: Callable[[], _T]) -> _T:

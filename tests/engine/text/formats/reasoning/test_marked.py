@@ -94,11 +94,11 @@ def test_any_text_is_read_as_what_it_stands_for(form, seed):
         ("<|im_start|>assistant\n", False),
         ("<|im_start|>assistant\n<think>\n\n</think>\n\n", False),
         ("<｜Assistant｜></think>", False),
-        ("<|im_start|>assistant\n<think>\nSo far", True),
-        ("<|im_start|>assistant\n<think>\nSo far</think>And", False),
+        ("<|im_start|>assistant\n<think>\nSo far", False),
         ("<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n", False),
         ("<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n<think>\n", True),
         ("What is <think>? Answer:", False),
+        ("USER: hi ASSISTANT: yes</s>USER: what does <think> mean? ASSISTANT:", False),
         ("", False),
     ],
 )
@@ -107,11 +107,30 @@ def test_the_end_of_the_prompt_says_whether_reasoning_is_open(prompt, is_open):
 
 
 @pytest.mark.parametrize(
+    ("before", "continued", "is_open"),
+    [
+        ("<|im_start|>assistant\n", "<think>\nSo far", True),
+        ("<|im_start|>assistant\n", "<think>\nI see [TODO] and <s> here", True),
+        ("<|im_start|>assistant\n", "<think>\nSo far, \n", True),
+        ("<|im_start|>assistant\n<think>\n", "So far", True),
+        ("<|im_start|>assistant\n<think>\n", "So far</think>And", False),
+        ("<|im_start|>assistant\n", "<think>\nSo far</think>And", False),
+        ("<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n", "It is a tag", False),
+        ("<|im_start|>user\nWhat is <think>?<|im_end|>\n<|im_start|>assistant\n", "", False),
+    ],
+)
+@pytest.mark.parametrize("trims", [False, True])
+def test_reasoning_in_the_message_that_is_continued_is_open(before, continued, is_open, trims):
+    prompt = before + continued
+    assert THINK_TAGS.is_open(prompt.rstrip() if trims else prompt, continued) is is_open
+
+
+@pytest.mark.parametrize(
     ("form", "prompt"),
     [
         (GEMMA4, "<|turn>model\n<|channel>thought\n"),
         (GEMMA4, "<|turn>model\n<|channel>"),
-        (SEED_OSS, "<seed:bos>assistant\n<seed:think>\nSo far"),
+        (SEED_OSS, "<seed:bos>assistant\n<seed:think>\n"),
         (MISTRAL, "[INST]Why?[/INST][THINK]"),
         (GRANITE, "<|start_of_role|>assistant<|end_of_role|>Here's my thought process:"),
     ],

@@ -139,8 +139,11 @@ class ReasoningFormat(Protocol):
         """Whether a chat template with this source makes its model reason this way."""
         ...
 
-    def is_open(self, prompt: str) -> bool:
-        """Whether a prompt with this text (or this end of it) has begun the reasoning already."""
+    def is_open(self, prompt: str, continued: str = "") -> bool:
+        """Whether a prompt with this text (or this end of it) has begun the reasoning already.
+
+        `continued` is the text of the message that the answer goes on with, if there is one: the prompt ends in it.
+        """
         ...
 
     def parser(self, *, is_open: bool, reads_calls: bool = True) -> Parser:

@@ -40,8 +40,8 @@ class HarmonyReasoning:
         """Whether the template writes messages with channels."""
         return CHANNEL in template and MESSAGE in template
 
-    def is_open(self, prompt: str) -> bool:
-        """Whether the prompt ends in the middle of reasoning."""
+    def is_open(self, prompt: str, continued: str = "") -> bool:
+        """Whether the prompt ends in the middle of reasoning, whoever began it."""
         _, found, after = prompt.rpartition(ANALYSIS)
         return bool(found) and not any(mark in after for mark in MARKS)
 

@@ -13,11 +13,6 @@ from quire_engine.text.formats.base import Notation
 from quire_engine.text.formats.events import Content, Reasoning
 from quire_engine.text.formats.scanner import Pieces, Reader, Reading, Source, Waiting, told, until, without_end
 
-TURN = re.compile(
-    r"<[|｜][^<>\n]{1,40}>|<[^<>\n]{1,40}[|｜]>|</?s>|<(?:start|end)_of_turn>|<seed:[be]os>|\[/?[A-Z_]{4,}\]"
-)
-"""Texts with which a turn of a conversation begins or ends, in the templates of models that reason between marks."""
-
 T = TypeVar("T")
 _NEWLINES = re.compile(r"\n*")
 _FEW_NEWLINES = "\n{1,2}"
@@ -62,18 +57,19 @@ class MarkedReasoning:
         """Whether the template has one of the marks, be it only to take past reasoning out."""
         return any(mark in template for mark in self.marks)
 
-    def is_open(self, prompt: str) -> bool:
-        """Whether the prompt ends with an opened mark, or with reasoning begun in the turn that is to be continued.
+    def is_open(self, prompt: str, continued: str = "") -> bool:
+        """Whether the prompt ends with an opened mark, or with reasoning in the message that is to be continued.
 
-        A mark in what somebody else wrote opens nothing: the sign of a new turn stands behind it.
+        A mark in what somebody else wrote opens nothing.
         """
         mark = max(self._begins, key=prompt.rfind)
-        before, found, after = prompt.rpartition(mark)
+        _, found, after = prompt.rpartition(mark)
         if not found or any(end in after for end in self._ends):
             return False
-        if after.strip() in ("", self.label.strip()):
+        written = continued.rstrip()  # templates may trim it
+        if written.endswith((mark + after).rstrip()):
             return True
-        return TURN.search(before) is not None and TURN.search(after) is None
+        return after.rstrip().removesuffix(written).strip() in ("", self.label.strip())
 
     def parser(self, *, is_open: bool, reads_calls: bool = True) -> Reader:
         """A parser for one answer. It knows no calls: they are content, whoever reads them."""
