@@ -10,7 +10,7 @@ import pytest
 from tests.support.guided import json_grammar, vocabulary
 from tests.support.tokenizer_kinds import tokenizer_of
 
-from quire_engine.guidance.closing import WaysOut
+from quire_engine.guidance.closing import WaysOut, greatest_opening
 from quire_engine.text.grammar.notation import GrammarText
 
 TEXT, NUMBER = {"type": "string"}, {"type": "integer"}
@@ -110,3 +110,27 @@ def test_there_is_no_telling_how_an_end_that_nothing_hints_at_is_reached() -> No
 
 def test_an_answer_that_may_end_needs_nothing() -> None:
     assert way_out("start: /a*/", "aa") == ""
+
+
+@pytest.mark.parametrize(("grammar", "rest"), [(r'start: /"\d+"/', '"0"'), (r'start: "\x41b"', "Ab")])
+def test_what_only_looks_like_a_text_of_the_grammar_is_passed_over(grammar: str, rest: str) -> None:
+    assert way_out(grammar) == rest
+
+
+@pytest.mark.parametrize(
+    ("grammar", "least", "most"),
+    [
+        (json_grammar({"type": "array", "items": {"type": "string", "minLength": 300}}), 300, 320),
+        (json_grammar(thing("a", a=TEXT)), 0, 20),
+        ('start: "a" | "' + "b" * 200 + '"', 50, 200),
+        ("start: /([a-z]{250})*/", 250, 250),
+        (
+            f'start: /[a-z]*/ ("<call>" r "</call>")?\nr: %json {json.dumps(thing("x", x=TEXT | {"minLength": 90}))}',
+            90,
+            120,
+        ),
+    ],
+    ids=["items", "members", "choices", "counts", "marked parts"],
+)
+def test_what_one_choice_may_bring_about_is_read_off_the_grammar(grammar: str, least: int, most: int) -> None:
+    assert least <= greatest_opening(vocabulary(), grammar) <= most

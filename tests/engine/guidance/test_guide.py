@@ -91,6 +91,29 @@ def test_an_answer_is_led_to_an_end_in_whatever_room_it_has(room: int, one_by_on
     assert json.loads(text_of(answer)).keys() == {"name", "age"}
 
 
+LONG_ITEMS = {"type": "array", "items": {"type": "string", "minLength": 200}} | COMPACT
+
+
+@pytest.mark.parametrize("length", range(1, 60, 6))
+def test_an_item_that_must_be_long_is_not_begun_where_it_has_no_room(length: int) -> None:
+    schema = {**LONG_ITEMS, "prefixItems": [{"type": "string"}]}
+    own = guide(json_grammar(schema), room=245)
+    wanted = ids('["') + ids("x") * length + ids('"') + ids(",") + ids('"') + ids("y") * 300
+    left = iter(wanted)
+    answer = grown(own, 245, lambda tokens: next((token for token in left if token in tokens), tokens[0]))
+    assert own.failure is None
+    assert own.is_over
+    json.loads(text_of(answer))
+
+
+def test_items_that_must_be_longer_than_a_search_are_closed_too() -> None:
+    own = guide(json_grammar({"type": "array", "items": {"type": "string", "minLength": 600}} | COMPACT), room=700)
+    left = iter(ids('["') + ids("x") * 2000)
+    answer = grown(own, 700, lambda tokens: next((token for token in left if token in tokens), tokens[0]))
+    assert own.is_over
+    assert [text[:600] for text in json.loads(text_of(answer))] == ["x" * 600]
+
+
 def test_a_token_that_leaves_no_way_out_gives_way_to_one_that_does() -> None:
     own = guide('start: "a" ("b" | "cdefgh")', room=2, forces=False)
     own.take(ids("a")[0], 2)

@@ -11,7 +11,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from functools import cache
 from itertools import islice
+from math import inf
 from random import Random
 
 import numpy as np
@@ -19,11 +21,14 @@ from llguidance import LLMatcher
 from numpy.typing import NDArray
 
 from quire_engine.guidance.vocabulary import Vocabulary
+from quire_engine.text.grammar.completion import Completion
 
 MOST_STEPS = 20_000
 """Bytes that a search may try before an answer begins."""
 MOST_STEPS_LATER = 500
-"""And while it grows."""
+"""And while it grows, beside the way that was known and what one choice may add to it."""
+LITERALS = 3
+"""Texts of a grammar that one choice may bring about, at most: what stands before, in, and behind a marked part."""
 OVERLAPS = (24, 12, 6, 3, 1)
 """Letters by which a place is recognised in a way that is known."""
 MOST_OPTIONS = 24
@@ -34,6 +39,7 @@ PATIENCE = 2
 """Times the same choice is made again before any others are: it may lead nowhere."""
 
 _LITERAL = re.compile(r'"(?:[^"\\]|\\.)*"')
+_COUNT = re.compile(r"\{(\d+)")
 
 
 def _order(preferred: bytes, last: bytes) -> NDArray[np.int64]:
@@ -52,8 +58,10 @@ _AMONG_MANY = _order(b"\"'/`)]}>", b"\\" + _WHITESPACE)
 class WaysOut:
     """Finds ways out of the answers of one grammar. Stateless but for the room it works in: one user at a time."""
 
-    def __init__(self, vocabulary: Vocabulary, grammar: str) -> None:
+    def __init__(self, vocabulary: Vocabulary, grammar: str, opening: int = 0) -> None:
+        """`opening` is what one choice may add to a way, in tokens."""
         self._vocabulary = vocabulary
+        self._opening = opening
         self._marks = [mark for mark in vocabulary.marks if mark not in vocabulary.eos_token_ids]
         self._literals = [vocabulary.letters(text.encode()) for text in _literals(grammar)]
         self._mask = np.zeros(-(-vocabulary.spelling.vocab_size // 32), dtype=np.uint32)
@@ -75,9 +83,9 @@ class WaysOut:
 
         It comes back to that way as soon as it can, and is not as short as may be.
         """
-        self._steps = MOST_STEPS_LATER
+        self._steps = min(MOST_STEPS, MOST_STEPS_LATER + len(known) + 4 * self._opening)
         common = next((at for at, (one, other) in enumerate(zip(read, known, strict=False)) if one != other), len(read))
-        return self._straight(state.deep_copy(), MOST_STEPS, _Known(known[common:], read))
+        return self._straight(state.deep_copy(), MOST_STEPS, _Known(known[common:], read, len(read) - common))
 
     def _straight(self, state: LLMatcher, most: int, known: _Known | None = None) -> list[int] | None:
         """The way by the likeliest choices; None if it is longer than `most` letters, or leads nowhere."""
@@ -98,7 +106,7 @@ class WaysOut:
                 if not options:
                     return None
                 move = self._literal(state, literals) if self._may_be_anything() else []
-                move = move or [options[0] if times <= PATIENCE else chance.choice(options)]
+                move = move or [options[0] if times <= PATIENCE else chance.choice(self._plain(options))]
             if not state.consume_tokens(move):
                 return None
             path += move
@@ -145,6 +153,10 @@ class WaysOut:
         letters = (first + order[allowed[order]]).tolist()
         return [mark for mark in self._marks if raw[mark // 8] >> mark % 8 & 1] + letters, looks.tobytes()
 
+    def _plain(self, options: list[int]) -> list[int]:
+        """Those that are whole characters, if any are: a way of such may be left and come back to at each of them."""
+        return [option for option in options if option < self._vocabulary.first_byte + 128] or options
+
     def _may_be_anything(self) -> bool:
         """Whether the options just looked at are those of free text, which only its grammar's own words can end."""
         raw, first = self._mask.view(np.uint8), self._vocabulary.first_byte
@@ -158,14 +170,18 @@ class WaysOut:
 class _Known:
     """A way out from a place that was left by reading something else; letters as characters, to be searched."""
 
-    def __init__(self, way: list[int], read: list[int]) -> None:
+    def __init__(self, way: list[int], read: list[int], instead: int) -> None:
+        """`instead` of as much of the way, the newest of what was `read` was."""
         self._way = way
+        self._instead = instead
         self._text = "".join(map(chr, way))
         self._read = read
 
     def rests(self, path: list[int]) -> Iterator[list[int]]:
-        """What may be left of it after `path`: all of it, and what comes behind places that end as the path does."""
-        cuts = dict.fromkeys([0])
+        """What may be left of it after `path`: what is missing in length, or all of it, and what comes behind places
+        that end as the path does.
+        """
+        cuts = dict.fromkeys([0] if path else [self._instead, self._instead + 1, 0])  # + 1: an escape is one character
         recent = "".join(map(chr, [*self._read[-OVERLAPS[0] :], *path[-OVERLAPS[0] :]]))
         for length in OVERLAPS:
             at = self._text.find(recent[-length:]) if length <= len(recent) else -1
@@ -174,8 +190,39 @@ class _Known:
         return (self._way[cut:] for cut in cuts)
 
 
-def _literals(grammar: str) -> list[str]:
+def greatest_opening(vocabulary: Vocabulary, grammar: str) -> int:
+    """Tokens by which one choice may lengthen the shortest way to an end, as far as the grammar shows it."""
+    width = cache(lambda text: len(vocabulary.joined(vocabulary.letters(text.encode())) or text))
+    parts, aside = [0], ""
+    texts = sorted(_all_literals(grammar), key=len)[-LITERALS:]
+    for line in grammar.splitlines():
+        before, is_json, schema = line.partition("%json ")
+        aside += before
+        if is_json and isinstance(read := json.loads(schema), dict):
+            completion = Completion(read, width)
+            parts.append(completion.greatest_opening)
+            if texts and (size := completion.size(read)) < inf:  # it may be a part that is opened as a whole
+                parts.append(int(size))
+    counts = map(int, _COUNT.findall(aside))
+    return max(max(parts), *counts, 0) + sum(map(width, texts))
+
+
+def _all_literals(grammar: str) -> list[str]:
     """The texts that a grammar has word for word outside JSON."""
     lines = (line for line in grammar.splitlines() if "%json" not in line)
-    found = dict.fromkeys(json.loads(literal) for line in lines for literal in _LITERAL.findall(line))
-    return sorted((text for text in found if len(text) > 1), key=len)[:MOST_LITERALS]
+    found = dict.fromkeys(_decoded(literal) for line in lines for literal in _LITERAL.findall(line))
+    return [text for text in found if len(text) > 1]
+
+
+def _decoded(literal: str) -> str:
+    """The text of a literal; none, for what is part of a regular expression, or is escaped as JSON is not."""
+    try:
+        text: str = json.loads(literal)
+    except ValueError:
+        return ""
+    return text
+
+
+def _literals(grammar: str) -> list[str]:
+    """Those to be tried."""
+    return sorted(_all_literals(grammar), key=len)[:MOST_LITERALS]

@@ -8,7 +8,7 @@ import numpy as np
 from llguidance import LLMatcher
 from numpy.typing import NDArray
 
-from quire_engine.guidance.closing import WaysOut
+from quire_engine.guidance.closing import WaysOut, greatest_opening
 from quire_engine.guidance.vocabulary import Vocabulary
 
 MANY = 1 << 30
@@ -30,6 +30,8 @@ class Grammar:
         for matcher in (self.matcher, self.speller):
             if matcher.is_error():
                 raise ValueError(_first_line(matcher.get_error()))
+        self.opening = greatest_opening(vocabulary, text)
+        """Tokens by which one choice may lengthen the way out, as far as the grammar shows it."""
         self.way_out = WaysOut(vocabulary, text).shortest(self.speller, most=MANY)
         """Some answer, spelled out; None if none was found."""
 
@@ -110,7 +112,7 @@ class Place:
         self._known = self._ways_out().onward(self._speller, self._known, letters)
 
     def _ways_out(self) -> WaysOut:
-        return WaysOut(self.grammar.vocabulary, self.grammar.text)
+        return WaysOut(self.grammar.vocabulary, self.grammar.text, self.grammar.opening)
 
 
 def _first_line(text: str) -> str:

@@ -27,7 +27,8 @@ Job: TypeAlias = Callable[[], None]
 PATIENCE = 0.001
 """Seconds that a drawn token waits for a way out to be found before its row is computed again."""
 SLOPE = 32
-"""Tokens by which one token is taken to make the way out longer, at most, until one was seen to do worse."""
+"""Tokens by which one token is taken to make the way out longer, beside what the grammar says that one choice opens;
+until one was seen to do worse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +223,7 @@ class AnswerGuide:
         if grammar is not None and constraint is not None:
             self._place = Place(grammar.result())
             self._closes = constraint.closes and grammar.result().way_out is not None
+            self._slope = SLOPE + grammar.result().opening
             if not self._place.read(emitted):
                 raise ValueError("what was emitted before is not of it")
         if self._thinking is not None:
@@ -284,7 +286,7 @@ class AnswerGuide:
         """Go the way out, one token of it; the whole of it if there is hardly room for more."""
         if not way_out:  # the answer ends here, or not at all
             return Move([], self._place, self._thinking, 0)
-        count = 1 if room - len(way_out) > self._slope else len(way_out)
+        count = 1 if room - len(way_out) > SLOPE else len(way_out)
         first = self._following(way_out[0], room, alone=True)
         if first is None:
             return None

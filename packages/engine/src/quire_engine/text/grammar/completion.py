@@ -66,7 +66,7 @@ class Completion:
 
     def _settle(self) -> bool:
         """Find the sizes; whether that came to an end."""
-        users: dict[int, list[Mapping[str, Any]]] = {}
+        users: dict[int, list[dict[str, Any]]] = {}
         for schema in self._places.values():
             for part in self._uses(schema):
                 users.setdefault(id(part), []).append(schema)
