@@ -58,6 +58,8 @@ def examples(one, between) -> list[Example]:
             BLOCK + one("get_weather", f"{CITY} So."),
             [*WEATHER[:2], CallBroken(0, "")],
         ),
+        Example("cut in the call's end", (BLOCK + weather)[:-3], WEATHER),
+        Example("cut in the block's end", (BLOCK + weather + BLOCK_END)[:-3], WEATHER),
         Example("an empty block", BLOCK + BLOCK_END, []),
         Example("cut behind the block's mark", BLOCK, [CallBroken(0, "")]),
         Example("cut behind a second one's", f"{BLOCK}{weather}{BLOCK_END}{BLOCK}", [*WEATHER, CallBroken(1, "")]),

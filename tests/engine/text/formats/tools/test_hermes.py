@@ -28,6 +28,8 @@ EXAMPLES = [
     ),
     Example("no white space", CALL.replace("\n", ""), WEATHER),
     Example("no closing mark", CALL.removesuffix("\n</tool_call>"), WEATHER),
+    Example("cut in its closing mark", CALL.removesuffix("all>"), WEATHER),
+    Example("text for the closing mark", CALL.replace("</tool_call>", "</tool "), [*WEATHER[:2], CallBroken(0, "")]),
     Example("no arguments", '<tool_call>{"name": "now"}</tool_call>', call(0, "now", "{}")),
     Example("null for arguments", '<tool_call>{"name": "now", "arguments": null}</tool_call>', call(0, "now", "{}")),
     Example(

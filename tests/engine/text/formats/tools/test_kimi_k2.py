@@ -56,6 +56,8 @@ EXAMPLES = [
     Example("no id", f"{SECTION}{one('', '{}')}", [CallBroken(0, "")]),
     Example("no object", f"{SECTION}{one('now', '[]')}", [CallBegan(0, "now"), CallBroken(0, "")]),
     Example("text behind the arguments", f"{SECTION}{one('now', '{} So')}", [*call(0, "now")[:2], CallBroken(0, "")]),
+    Example("cut in the call's end", (SECTION + CALL)[:-3], WEATHER),
+    Example("cut in the section's end", (SECTION + CALL + SECTION_END)[:-3], WEATHER),
     Example("cut behind the section's mark", SECTION, [CallBroken(0, "")]),
     Example("cut behind a second one's", f"{SECTION}{CALL}{SECTION_END}{SECTION}", [*WEATHER, CallBroken(1, "")]),
     Example("text in place of a call", f"{SECTION}So.{SECTION_END}", [CallBroken(0, "")]),

@@ -56,6 +56,7 @@ EXAMPLES = [
     ),
     Example("cut in its name", f'{BLOCK}<invoke name="get_we', [CallBroken(0, "")]),
     Example("no name", f'{BLOCK}<invoke name="">', [CallBroken(0, "")]),
+    Example("cut in the block's end", f"{BLOCK}\n{CALL}{BLOCK_END}"[:-3], WEATHER),
     Example("cut behind the block's mark", f"{BLOCK}\n", [CallBroken(0, "")]),
     Example("cut behind a second one's", f"{BLOCK}\n{CALL}{BLOCK_END}{BLOCK}", [*WEATHER, CallBroken(1, "")]),
     Example("text in place of a call", f"{BLOCK}now(){BLOCK_END}", [CallBroken(0, "")]),

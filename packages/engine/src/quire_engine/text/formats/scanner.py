@@ -145,6 +145,18 @@ class Source:
         if not (yield from self.takes(literal)):
             raise self.malformed(repr(literal), ends=literal.startswith(self.ahead(len(literal))))
 
+    def expect_end(self, *marks: str) -> Waiting[None]:
+        """Take one of these marks, or its beginning where the answer ends. Malformed if something else stands here.
+
+        It is for what closes something that is whole without it.
+        """
+        for mark in marks:
+            if (yield from self.takes(mark)):
+                return
+        if not any(mark.startswith(self.ahead(len(mark))) for mark in marks):
+            raise self.malformed(repr(marks[-1]))
+        self.take(self.size)
+
     def malformed(self, wanted: str, *, ends: bool = False) -> Malformed:
         """That something else has to stand here than does, or that the answer `ends` in the middle of it."""
         if ends or not self.size:

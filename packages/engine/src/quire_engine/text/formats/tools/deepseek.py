@@ -85,8 +85,7 @@ class DeepSeekCalls:
                 yield from self._read_call(source, index)
                 yield from source.skip_space()
                 index += 1
-            if index == first or (yield from source.peek()):  # a block without a call ends in no other way
-                yield from source.expect(BLOCK_END)
+            yield from source.expect(BLOCK_END) if index == first else source.expect_end(BLOCK_END)
 
     def _read_call(self, source: Source, index: int) -> Reading[None]:
         """A call behind the mark that opens it. Fences, and what closes it where the answer ends, may be left out."""
@@ -101,8 +100,7 @@ class DeepSeekCalls:
         yield from source.skip_space()
         if self.is_fenced and (yield from source.takes(FENCE_END)):
             yield from source.skip_space()
-        if (yield from source.peek()):
-            yield from source.expect(CALL_END)
+        yield from source.expect_end(CALL_END)
         yield CallEnded(index)
 
 

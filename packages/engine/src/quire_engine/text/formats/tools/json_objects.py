@@ -55,8 +55,7 @@ class JsonObjects:
             yield from source.skip_space()
             yield from JsonCall(source, index).read()
             yield from source.skip_space()
-            if (yield from source.peek()):  # a call is whole without what closes it, where nothing follows
-                yield from source.expect(self.end)
+            yield from source.expect_end(self.end)
             yield CallEnded(index)
 
     def opening(self) -> str:

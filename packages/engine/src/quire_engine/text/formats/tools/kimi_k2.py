@@ -63,8 +63,8 @@ def _read(source: Source) -> Reading[None]:
             goes_on = yield from _read_call(source, index)
             yield from source.skip_space()
             index += 1
-        if index == first or (goes_on and (yield from source.peek())):  # without a call, it ends in no other way
-            yield from source.expect(SECTION_END)
+        if goes_on:
+            yield from source.expect(SECTION_END) if index == first else source.expect_end(SECTION_END)
 
 
 def _read_call(source: Source, index: int) -> Reading[bool]:
@@ -82,8 +82,8 @@ def _read_call(source: Source, index: int) -> Reading[bool]:
         yield from told(arguments(source), partial(CallArguments, index))
         yield from source.skip_space()
         goes_on = yield from source.takes(CALL_END)
-    if not goes_on and (yield from source.peek()):
-        yield from source.expect(SECTION_END)
+    if not goes_on:
+        yield from source.expect_end(CALL_END, SECTION_END)
     yield CallEnded(index)
     return goes_on
 

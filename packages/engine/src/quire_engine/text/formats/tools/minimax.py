@@ -82,8 +82,7 @@ def _read(tools: Sequence[Tool], source: Source) -> Reading[None]:
             yield CallEnded(index)
             yield from source.skip_space()
             index += 1
-        if index == first or (yield from source.peek()):  # a block without a call ends in no other way
-            yield from source.expect(BLOCK_END)
+        yield from source.expect(BLOCK_END) if index == first else source.expect_end(BLOCK_END)
 
 
 def _name(source: Source) -> Waiting[str]:

@@ -80,8 +80,8 @@ class XmlFunctions:
             yield CallBegan(index, name)
             yield from told(_arguments(source, properties_of(tools, name)), partial(CallArguments, index))
             yield from source.skip_space()
-            if mark == self.begin and (yield from source.peek()):  # whole without it, where nothing follows
-                yield from source.expect(self.end)
+            if mark == self.begin:
+                yield from source.expect_end(self.end)
             else:
                 yield from source.takes(self.end)
             yield CallEnded(index)
