@@ -281,6 +281,12 @@ def test_a_thinking_budget_of_the_request_goes_before_the_servers():
     assert answers(reasoning="think_tags").rendered(chat()).thinking is None
 
 
+def test_beam_searches_have_a_thinking_budget_only_where_they_ask_for_one():
+    made = answers(reasoning="think_tags", thinking_budget=100)
+    assert made.rendered(chat(use_beam_search=True)).thinking is None
+    assert made.rendered(chat(use_beam_search=True, thinking_token_budget=5)).thinking.limit == 5
+
+
 def test_a_thinking_budget_needs_a_format_of_reasoning():
     with pytest.raises(RequestError, match="--reasoning-parser"):
         answers().rendered(chat(thinking_token_budget=5))

@@ -33,7 +33,7 @@ class ChatCompletionRequest(SamplingRequest, ConversationRequest):
     reasoning_effort: Literal["low", "medium", "high"] | None = None
     """How long to reason, for models whose chat template knows this."""
     include_reasoning: bool = True
-    """Return the reasoning beside the answer."""
+    """Return the reasoning beside the answer. `logprobs` and `return_token_ids` have it in any case."""
     thinking_token_budget: int | None = None
     """Longest reasoning, in tokens: its end is then written for the model. -1 is no limit."""
     parallel_tool_calls: bool | None = True

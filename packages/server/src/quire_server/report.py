@@ -14,7 +14,7 @@ WIDTH = 100
 
 
 def check(config: EngineConfig) -> int:
-    """Load the model, print what was decided, and let it go again."""
+    """Load the model, print what was decided, and let it go again. Formats are those that its chat template shows."""
     from quire_engine.engine import Engine
     from quire_engine.text.load import load_tokenizer
     from quire_server import formats

@@ -275,7 +275,8 @@ class Answers:
             raise RequestError(f"thinking_token_budget: {problem}", param="thinking_token_budget")
         if plan.reasoning is None:
             return None
-        limit = self._thinking_budget if asked is None else asked
+        default = None if request.use_beam_search else self._thinking_budget  # which would refuse all beam searches
+        limit = default if asked is None else asked
         if limit is None or limit < 0:
             return None
         begin, end = (self._tokenizer.encode(mark, False) for mark in (plan.reasoning.begin, plan.reasoning.end))

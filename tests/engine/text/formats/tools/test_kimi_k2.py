@@ -31,6 +31,9 @@ EXAMPLES = [
         f"{SECTION}{CALL}{one('functions.now:12', '{}')}{SECTION_END}",
         [*WEATHER, *call(1, "now", {}, "functions.now:12")],
     ),
+    Example(
+        "one id twice", f"{SECTION}{CALL}{CALL}{SECTION_END}", [*WEATHER, *call(1, "get_weather", {"city": "Kyoto"})]
+    ),
     Example("white space", f"{SECTION}\n{CALL}\n{SECTION_END}\n", WEATHER),
     Example("no prefix", f"{SECTION}{one('now:3', '{}')}", call(0, "now", {}, "now:3")),
     Example("no number", f"{SECTION}{one('functions.now', '{}')}", call(0, "now", {})),

@@ -23,8 +23,6 @@ class JsonArray:
     """What closes calls, where a model writes it; empty for formats without."""
     in_template: tuple[str, ...]
     """Texts of which one stands in templates of models that write calls this way."""
-    new_id: Callable[[], str | None] = lambda: None
-    """Makes the ids of calls."""
 
     @property
     def marks(self) -> tuple[str, ...]:
@@ -42,7 +40,7 @@ class JsonArray:
     def _read(self, source: Source) -> Reading[None]:
         index = 0
         while begin := (yield from content(source, *self.begins, after_call=index > 0)):
-            index = yield from read_array(source, index, self.new_id, is_open=begin.endswith("["))
+            index = yield from read_array(source, index, is_open=begin.endswith("["))
             if self.end:
                 yield from source.skip_space()
                 yield from source.takes(self.end)
@@ -62,8 +60,13 @@ class JsonArray:
         return f"({notation.text(begin)} {bracket} {array} {end})"
 
 
-def read_array(source: Source, index: int, new_id: Callable[[], str | None], *, is_open: bool) -> Reading[int]:
-    """The calls of the array that stands here, or one alone; returns the index of the next call of the answer."""
+def read_array(
+    source: Source, index: int, new_id: Callable[[], str | None] = lambda: None, *, is_open: bool
+) -> Reading[int]:
+    """The calls of the array that stands here, or one alone; returns the index of the next call of the answer.
+
+    `new_id` makes their ids, in formats that have some.
+    """
     yield from source.skip_space()
     if not is_open and (yield from source.peek()) == "{":
         yield from JsonCall(source, index, id=new_id()).read()

@@ -4,7 +4,8 @@
     <|tool_call_end|><|tool_calls_section_end|>
 
 without the line break. The id is the function's name and the number of the call in its conversation; the model expects
-to see it again, so it is passed on. After the models' chat template; the seed system reads it in `parser/kimi_k2.py`.
+to see it again, so it is passed on, once in an answer. After the models' chat template; the seed system reads it in
+`parser/kimi_k2.py`.
 """
 
 from __future__ import annotations
@@ -56,24 +57,30 @@ class KimiCalls:
 
 def _read(source: Source) -> Reading[None]:
     index = 0
+    ids: set[str] = set()
     while (yield from content(source, SECTION, after_call=index > 0)):
         yield from source.skip_space()
         first, goes_on = index, True
         while goes_on and (yield from source.takes(CALL)):
-            goes_on = yield from _read_call(source, index)
+            goes_on = yield from _read_call(source, index, ids)
             yield from source.skip_space()
             index += 1
         if goes_on:
             yield from source.expect(SECTION_END) if index == first else source.expect_end(SECTION_END)
 
 
-def _read_call(source: Source, index: int) -> Reading[bool]:
-    """A call behind the mark that opens it, to its end or its section's; returns whether the section goes on."""
+def _read_call(source: Source, index: int, ids: set[str]) -> Reading[bool]:
+    """A call behind the mark that opens it, to its end or its section's; returns whether the section goes on.
+
+    An id that is among the earlier `ids` is none, as results are told apart by them.
+    """
     header, mark = yield from gathered(until(source, ARGUMENTS))
     if mark is None:
         raise Malformed("The answer ends in the middle of the id of a call.")
     name, call_id = _named(header.strip())
-    yield CallBegan(index, name, call_id)
+    yield CallBegan(index, name, None if call_id in ids else call_id)
+    if call_id is not None:
+        ids.add(call_id)
     yield from source.skip_space()
     goes_on = yield from source.takes(CALL_END)
     if goes_on:
