@@ -58,10 +58,24 @@ def test_answers_of_one_form_share_its_grammar_and_all_share_the_vocabulary(guid
 
 def test_no_more_grammars_are_kept_than_are_used_lately(guides: Guides, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_GRAMMARS", 2)
-    texts = [f'start: "{letter}"' for letter in "abcab"]
-    for text in texts:
-        assert guides.guide(constrained(text), PARAMS, room=9).wait(PATIENCE)
-    assert [*guides._grammars] == texts[-2:]
+    _use(guides, "abcab")
+    assert len(guides._grammars) == 2
+    made = [*guides._grammars.values()]
+    _use(guides, "ab")
+    assert [*guides._grammars.values()] == made
+    _use(guides, "c")
+    assert next(iter(guides._grammars.values())) == made[1]
+
+
+def test_no_more_of_grammars_is_kept_than_there_is_room_for(guides: Guides, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MOST_CHARACTERS", len('start: "a"') + 1)
+    _use(guides, "abc")
+    assert len(guides._grammars) == 1
+
+
+def _use(guides: Guides, letters: str) -> None:
+    for letter in letters:
+        assert guides.guide(constrained(f'start: "{letter}"'), PARAMS, room=9).wait(PATIENCE)
 
 
 def test_a_grammar_that_is_none_fails_alone_and_is_not_kept_as_such(guides: Guides) -> None:
@@ -125,6 +139,77 @@ def test_who_rests_is_woken_by_what_was_done() -> None:
         crew.rest(PATIENCE)
     assert sorted(done) == [*range(20)]
     crew.close()
+
+
+def test_a_vocabulary_that_could_not_be_read_is_read_again() -> None:
+    tries = iter([OSError("the file is busy")])
+
+    def load() -> Vocabulary:
+        for error in tries:
+            raise error
+        return vocabulary()
+
+    own = Guides(load, size=SIZE)
+    failures = []
+    for _ in range(2):
+        guide = own.guide(constrained('start: "a"'), PARAMS, room=9)
+        assert guide.wait(PATIENCE)
+        failures.append(guide.failure)
+    own.close()
+    assert "the file is busy" in str(failures[0])
+    assert failures[1] is None
+
+
+class Panic(BaseException):
+    """What the library's panics are to Python: no Exception."""
+
+
+def test_a_crew_goes_on_after_whatever_a_job_raises() -> None:
+    def panic() -> None:
+        raise Panic
+
+    crew, done = Crew(1), threading.Event()
+    crew.put(panic)
+    crew.put(done.set)
+    assert done.wait(PATIENCE)
+    crew.close()
+
+
+def test_a_crew_starts_once_whoever_asks_first() -> None:
+    crew, ready = Crew(3), threading.Barrier(8)
+    before = threading.active_count()
+
+    def ask() -> None:
+        ready.wait(PATIENCE)
+        crew.put(lambda: None)
+
+    asking = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join(PATIENCE)
+    assert threading.active_count() == before + 3
+    crew.close()
+    assert threading.active_count() == before
+
+
+def test_closing_waits_for_nobody_who_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PARTING", 0.0)
+    crew, begun, go, gone = Crew(1), threading.Event(), threading.Event(), threading.Event()
+
+    def work() -> None:
+        begun.set()
+        go.wait(PATIENCE)
+        gone.set()
+
+    crew.put(work)
+    assert begun.wait(PATIENCE)
+    crew.close()
+    assert not gone.is_set()
+    go.set()
+    assert gone.wait(PATIENCE)
+    crew.put(lambda: pytest.fail("who comes after the end begins nothing"))
+    assert crew._threads == []
 
 
 def test_closing_ends_the_threads(loads: Loads) -> None:
