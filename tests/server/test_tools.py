@@ -196,3 +196,23 @@ def test_special_marks_never_reach_the_content(tmp_path_factory: pytest.TempPath
             assert (message["content"].strip(), calls(message)) == ("Well.", [("get_weather", '{"city": "Kyoto"}')])
     finally:
         sys.path.remove(str(actor.package))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_message_that_is_continued_goes_on_with_all_of_its_text(api: Api, stream: bool) -> None:
+    begun = {"role": "assistant", "content": "The list:"}
+    asked = says("The list:\n\n1. <think>")
+    asked["messages"].append(begun)
+    asked |= {"continue_final_message": True, "add_generation_prompt": False}
+    if stream:
+        deltas = [event["choices"][0]["delta"] for event in api.stream(CHAT, **asked)]
+        assert "".join(delta.get("content") or "" for delta in deltas) == "\n\n1. <think>"
+    else:
+        message = api.post(CHAT, **asked)["choices"][0]["message"]
+        assert (message["content"], message["reasoning"]) == ("\n\n1. <think>", None)
+
+
+def test_reasoning_of_all_choices_is_counted(api: Api) -> None:
+    asked = says("<think>\nHm, hm.\n</think>\n\nYes.")
+    one, three = (api.post(CHAT, **asked, n=n)["usage"]["completion_tokens_details"] for n in (1, 3))
+    assert 0 < three["reasoning_tokens"] == 3 * one["reasoning_tokens"]
