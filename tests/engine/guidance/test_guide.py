@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.support.guided import END, SIZE, THINK, Later, guide, ids, json_grammar, text_of
+from tests.support.guided import END, SIZE, THINK, Later, guide, ids, json_grammar, ready, text_of
 
 from quire_engine.constraint import Constraint, Thinking
-from quire_engine.guidance.form import Grammar
+from quire_engine.guidance.form import Grammar, Place
 from quire_engine.guidance.guide import AnswerGuide, Terms
 
 PERSON = {
@@ -135,6 +135,13 @@ def test_an_answer_whose_shortest_end_does_not_fit_is_refused_with_what_it_needs
     assert own.failure is not None
     assert own.failure.param == "max_tokens"
     assert "may have 3 tokens" in str(own.failure)
+
+
+def test_the_shortest_answer_of_a_grammar_is_searched_for_once() -> None:
+    made = ready(json_grammar({"enum": ["hello world", "b", "hello"]})).result()
+    first, second = Place(made), Place(made)
+    assert first.shortest_way_out(1) == second.shortest_way_out(1) == ids('"b"')
+    assert first._known is second._known
 
 
 def test_without_closing_an_answer_may_be_cut() -> None:

@@ -55,6 +55,21 @@ def test_a_large_grammar_is_tried_out_once(grammars):
     assert time.perf_counter() - began < first / 2
 
 
+def test_a_schema_that_cannot_be_used_is_looked_through_once(grammars):
+    broken = {"oneOf": [{"type": "string", "minLength": 2}, {"type": "string", "maxLength": 5}]}
+    document = Document({"type": "object", "properties": LARGE | {"z": broken}}, COMPACT, "/here")
+    told, seconds = [], []
+    for _ in range(2):
+        began = time.perf_counter()
+        with pytest.raises(GrammarError) as refused:
+            grammars.check_schema(document, "tools.0")
+        seconds.append(time.perf_counter() - began)
+        told.append(str(refused.value))
+    assert told[0] == told[1]
+    assert "/here/properties/z" in told[0]
+    assert seconds[1] < seconds[0] / 2
+
+
 def test_one_that_was_forgotten_is_tried_out_again():
     grammars = Grammars(vocabulary().tokenizer, kept=1)
     for letter in "aba":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import Lock
 
 import numpy as np
 from llguidance import LLMatcher
@@ -18,7 +19,7 @@ Mask = NDArray[np.uint32]
 
 
 class Grammar:
-    """A grammar ready for use, with matchers at an answer's beginning. Nobody changes it."""
+    """A grammar ready for use, with matchers at an answer's beginning. Any thread may ask; nobody changes it."""
 
     def __init__(self, vocabulary: Vocabulary, text: str) -> None:
         """ValueError, in the library's words, for a text that is no grammar."""
@@ -34,6 +35,16 @@ class Grammar:
         """Tokens by which one choice may lengthen the way out, as far as the grammar shows it."""
         self.way_out = WaysOut(vocabulary, text).shortest(self.speller, most=MANY)
         """Some answer, spelled out; None if none was found."""
+        self._shortest: list[int] | None = None
+        self._shortening = Lock()
+
+    def shortest(self) -> list[int] | None:
+        """The shortest answer that is found with more effort. That takes long, and is done once."""
+        with self._shortening:
+            if self._shortest is None:
+                found = WaysOut(self.vocabulary, self.text).shortest(self.speller, most=0)
+                self._shortest = found or self.way_out
+            return self._shortest
 
 
 class Place:
@@ -97,7 +108,10 @@ class Place:
         tokens = self.way_out()
         if tokens is None or len(tokens) <= most:
             return tokens
-        self._known = self._ways_out().shortest(self._speller, most) or self._known
+        if self._known is self.grammar.way_out:  # at the beginning
+            self._known = self.grammar.shortest()
+        else:
+            self._known = self._ways_out().shortest(self._speller, most) or self._known
         return self.way_out()
 
     def _catch_up(self) -> None:

@@ -1,4 +1,4 @@
-"""`constraint`: nothing but what the form of an answer allows; its guide knows what that is."""
+"""Nothing but what the form of an answer allows, or its budget for reasoning; its guide knows what that is."""
 
 from __future__ import annotations
 
@@ -43,6 +43,7 @@ class Masks:
     def apply(self, logits: Tensor, step: Step) -> None:
         """Wait for the masks, but not for long, and apply those that are there."""
         until = monotonic() + PATIENCE
+        is_masked = False
         packed = np.full((len(self._rows.sequences), self._width), 0xFF, dtype=np.uint8)  # [n, V / 8]
         for mask, row, sequence in zip(packed, self._rows.numbers.tolist(), self._rows.sequences, strict=True):
             failure = _failure(sequence, until)
@@ -50,6 +51,9 @@ class Masks:
                 step.failures[row] = failure
             elif sequence.guide is not None and sequence.guide.mask is not None:
                 mask[:] = sequence.guide.mask.view(np.uint8)[: self._width]
+                is_masked = True
+        if not is_masked:  # all are reasoning within their budgets
+            return
         excluded = self._excluded[sent(packed.astype(np.int64), logits.device)]  # [n, V / 8]
         excluded = excluded.view(torch.bool)[:, : logits.shape[1]]  # [n, V]
         if self._rows.are_all:

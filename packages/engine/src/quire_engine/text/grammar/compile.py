@@ -1,7 +1,8 @@
 """Grammars are tried out before a request goes on: the library reads them, and finds a first character for them.
 
 This takes milliseconds for most, a second for the largest: it belongs into a thread beside the event loop. It drops the
-interpreter's lock. The library bounds its own work (`llguidance.LLParserLimits`); here texts are bounded.
+interpreter's lock. The library bounds most of its work (`llguidance.LLParserLimits`), but not what comes of patterns
+that are held together: `conjunctions` does. It has no limit of time; here texts are bounded.
 """
 
 from __future__ import annotations
@@ -24,66 +25,69 @@ from quire_engine.text.tokenizer import Tokenizer
 MAX_SIZE = 4_000_000
 """Characters of a grammar's text."""
 KEPT = 256
-"""Grammars that are remembered to be sound."""
+"""Grammars that are remembered to be sound, or not."""
 _PATIENCE = 1.0
 """Seconds to look for the part of a schema that is at fault."""
 
 
 class Grammars:
-    """Grammars for the vocabulary of one tokenizer, and which of them were found to be sound. Any thread may ask."""
+    """Grammars for the vocabulary of one tokenizer, and what was found of them. Any thread may ask."""
 
     def __init__(self, tokenizer: Tokenizer, *, max_size: int = MAX_SIZE, kept: int = KEPT) -> None:
         self._tokenizer = tokenizer
         self._max_size = max_size
         self._kept = kept
-        self._sound: OrderedDict[bytes, None] = OrderedDict()  # by digest: a grammar may have megabytes
+        self._found: OrderedDict[bytes, str | None] = OrderedDict()
+        """What is wrong with a grammar, or None. By digest: a grammar may have megabytes."""
         self._lock = threading.Lock()
 
     def check(self, grammar: str, param: str) -> str:
         """The same grammar. GrammarError, which names this field of the request, for one that cannot be used."""
-        self._once(grammar, param, lambda: self._try(grammar, param))
+        self._once(grammar, param, lambda: self._try(grammar))
         return grammar
 
     def check_schema(self, document: Document, param: str) -> None:
         """GrammarError, with the JSON pointer, for a schema that the library cannot enforce."""
         grammar = _of_schema(document.enforced)
 
-        def located() -> None:
-            try:
-                self._try(grammar, param)
-            except GrammarError as error:
-                raise GrammarError(self._located(document, str(error)), param=param) from error
+        def located() -> str | None:
+            problem = self._try(grammar)
+            return None if problem is None else self._located(document, problem)
 
-        self._once(grammar, param, located)
+        self._once(grammar, param, located, pointer=document.pointer)
 
     def first_bytes(self, grammar: str) -> bytes:
         """The bytes that an answer may begin with; of tokens that are no text there are none."""
         mask = self._matcher(grammar).compute_bitmask()
         return bytes(byte for byte, token in enumerate(self._bytes.ids) if mask[token // 8] >> token % 8 & 1)
 
-    def _once(self, grammar: str, param: str, attempt: Callable[[], None]) -> None:
-        """Make this attempt, which raises what is wrong with the grammar, unless it was made before."""
+    def _once(self, grammar: str, param: str, attempt: Callable[[], str | None], *, pointer: str = "") -> None:
+        """GrammarError with the problem that this attempt comes to, or came to before. Problems name the `pointer`."""
         if len(grammar) > self._max_size:
             problem = f"The grammar has {len(grammar)} characters; {self._max_size} is the most. Make it smaller."
             raise GrammarError(problem, param=param)
-        digest = blake2b(grammar.encode(), digest_size=32).digest()
+        digest = blake2b(f"{pointer}\n{grammar}".encode(), digest_size=32).digest()
         with self._lock:
-            if digest in self._sound:
-                self._sound.move_to_end(digest)
-                return
-        attempt()
+            is_known, found = digest in self._found, self._found.get(digest)
+        if not is_known:
+            found = attempt()
         with self._lock:
-            self._sound[digest] = None
-            while len(self._sound) > self._kept:
-                self._sound.popitem(last=False)
+            self._found[digest] = found
+            self._found.move_to_end(digest)
+            while len(self._found) > self._kept:
+                self._found.popitem(last=False)
+        if found is not None:
+            raise GrammarError(found, param=param)
 
-    def _try(self, grammar: str, param: str) -> None:
+    def _try(self, grammar: str) -> str | None:
+        """What is wrong with it."""
         matcher = self._matcher(grammar)
         mask = b"" if matcher.is_error() else matcher.compute_bitmask()
         if matcher.is_error():
-            raise GrammarError(f"The grammar cannot be used: {_told(matcher.get_error())}.", param=param)
+            return f"The grammar cannot be used: {_told(matcher.get_error())}."
         if not any(mask) and not matcher.is_accepting():
-            raise GrammarError("The grammar has no answers: it contradicts itself.", param=param)
+            return "The grammar has no answers: it contradicts itself."
+        return None
 
     def _located(self, document: Document, problem: str) -> str:
         """The problem of a schema with the JSON pointer of the innermost part that has one on its own."""
