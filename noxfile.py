@@ -115,6 +115,7 @@ def wheels(session: nox.Session) -> None:
             session.run(*pip, *GROUPS["torch"], external=True)
         session.run(*pip, *(str(next(dist.glob(f"quire_{each}-*.whl"))) for each in closure(name)), external=True)
         session.run(python, str(ROOT / "tests/support/alone.py"), name, external=True)
+        shutil.rmtree(home)  # each holds a torch of its own: kept, the four fill a small CI disk
 
 
 @nox.session
