@@ -21,7 +21,7 @@ from quire_engine.link.base import Link, LinkStarter
 from quire_engine.link.frames import Abort, Add
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.thread import ThreadLink
-from quire_engine.sequence import Emission, Submission
+from quire_engine.sequence import Emission, Submission, Terms
 from quire_engine.stats import Stats
 from quire_engine.text.answers import Answers
 from quire_engine.text.load import load_tokenizer
@@ -79,7 +79,7 @@ class AsyncEngine:
             raise
         return cls(started, tokenizer, renderer)
 
-    async def submit(self, request: GenerateRequest) -> RequestOutputs:
+    async def submit(self, request: GenerateRequest, terms: Terms = Terms()) -> RequestOutputs:  # noqa: B008
         """Begin to answer a request. RequestError or EngineStopped before anything is computed."""
         if self._stopped is not None:
             raise EngineStopped(self._stopped)
@@ -87,7 +87,7 @@ class AsyncEngine:
         handle = next(self._handles)
         outputs = RequestOutputs(self, handle, request)
         self._requests[handle] = outputs
-        self._link.send(Add(Submission.of(handle, request)))
+        self._link.send(Add(Submission.of(handle, request, terms)))
         return outputs
 
     @property

@@ -15,7 +15,7 @@ from quire_protocol import GenerateRequest, SamplingParams
 if TYPE_CHECKING:
     from quire_engine.kv.pool import Block
 
-FinishReason = Literal["stop", "length", "abort", "error"]
+FinishReason = Literal["stop", "length", "abort", "error", "timeout"]
 
 
 class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
@@ -64,6 +64,17 @@ def rendered(request: GenerateRequest) -> Rendered:
     return request.rendered if isinstance(request, RenderedRequest) else Rendered()
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """On what terms a request is served, beside what it asks for: who asks, and until when it is worth an answer."""
+
+    tenant: str = ""
+    """Who shares in turn with whom: requests of one tenant stand in one line. A name, never a secret."""
+    weight: float = 1.0
+    """How large this tenant's share is, beside the others'."""
+    deadline: float | None = None
+    """When it ends with "timeout", waiting or running: seconds of time.monotonic(), one clock in a machine."""
+
+
 class Submission(msgspec.Struct, frozen=True):
     """One request as the engine takes it. `handle` is chosen by the caller and names it until it has finished."""
 
@@ -73,11 +84,12 @@ class Submission(msgspec.Struct, frozen=True):
     """When a stream is resumed: the ids already emitted, by choice; only these choices are continued."""
     rendered: Rendered = Rendered()
     """Beside the request, as it is no part of what clients can send."""
+    terms: Terms = Terms()
 
     @classmethod
-    def of(cls, handle: int, request: GenerateRequest) -> Self:
+    def of(cls, handle: int, request: GenerateRequest, terms: Terms = Terms()) -> Self:  # noqa: B008
         """The submission of a new request."""
-        return cls(handle, request, rendered=rendered(request))
+        return cls(handle, request, rendered=rendered(request), terms=terms)
 
 
 class Emission(msgspec.Struct, frozen=True, array_like=True):
