@@ -5,8 +5,16 @@ from typing import Any
 import pytest
 from tests.support.served import Api, error_of
 
-from quire_engine.errors import EngineStopped, Overloaded, PromptTooLong, QuireError, RequestError
-from quire_server.errors import AnswerFailed, ModelNotFound, describe
+from quire_engine.errors import (
+    DeadlineUnreachable,
+    EngineStopped,
+    Overloaded,
+    PromptTooLong,
+    QuireError,
+    RequestError,
+)
+from quire_protocol import ERROR_REASONS
+from quire_server.errors import AnswerFailed, DeadlineExceeded, ModelNotFound, ShuttingDown, describe, headers_of
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -29,6 +37,33 @@ HELLO = [{"role": "user", "content": "Hello"}]
 def test_each_of_our_exceptions_has_a_status(error: QuireError, status: int, kind: str, param: str | None) -> None:
     info = describe(error).error
     assert (info.message, info.code, info.type, info.param) == (str(error), status, kind, param)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "reason", "headers"),
+    [
+        (Overloaded("full.", retry_after=2.1), 429, "queue_full", {"Retry-After": "3"}),
+        (Overloaded("full.", retry_after=0.0), 429, "queue_full", {"Retry-After": "1"}),
+        (
+            DeadlineUnreachable("late.", retry_after=5.0),
+            429,
+            "deadline_unreachable",
+            {"Retry-After": "5", "x-should-retry": "false"},
+        ),
+        (DeadlineExceeded("late."), 504, "deadline_exceeded", {"x-should-retry": "false"}),
+        (ShuttingDown("bye.", retry_after=4.0), 503, "shutting_down", {"Retry-After": "4"}),
+        (AnswerFailed("broken."), 500, "faulty_request", {"x-should-retry": "false"}),
+        (RequestError("no."), 400, None, {}),
+        (EngineStopped("gone."), 500, None, {}),
+        (ZeroDivisionError(), 500, None, {}),
+    ],
+)
+def test_who_would_ask_again_is_told_why_and_when_or_not_to(
+    error: Exception, status: int, reason: str | None, headers: dict[str, str]
+) -> None:
+    info = describe(error).error
+    assert (info.code, info.reason, headers_of(error)) == (status, reason, headers)
+    assert reason is None or reason in ERROR_REASONS
 
 
 def test_what_nobody_foresaw_is_logged_and_not_told(caplog: pytest.LogCaptureFixture) -> None:

@@ -7,6 +7,7 @@ QuireError
 │   ├── PromptTooLong           the prompt does not fit the context
 │   └── GrammarError            a schema, regex or grammar that cannot be used
 ├── Overloaded                  the waiting line is full; try again later
+│   └── DeadlineUnreachable     its answer would come too late
 └── EngineStopped               the engine ended for good
 """
 
@@ -47,6 +48,10 @@ class Overloaded(QuireError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class DeadlineUnreachable(Overloaded):
+    """The request would not be answered before its deadline; the message has both times."""
 
 
 class EngineStopped(QuireError):

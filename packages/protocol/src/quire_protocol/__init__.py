@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from quire_protocol.completions import CompletionResponseStreamChoice as CompletionResponseStreamChoice
     from quire_protocol.completions import CompletionStreamResponse as CompletionStreamResponse
     from quire_protocol.conversation import ConversationRequest as ConversationRequest
+    from quire_protocol.errors import ERROR_REASONS as ERROR_REASONS
     from quire_protocol.errors import ERROR_TYPES as ERROR_TYPES
     from quire_protocol.errors import ErrorInfo as ErrorInfo
     from quire_protocol.errors import ErrorResponse as ErrorResponse
@@ -166,6 +167,7 @@ _MODULE_OF = {
     "DeltaToolCall": "tools",
     "DetokenizeRequest": "tokenization",
     "DetokenizeResponse": "tokenization",
+    "ERROR_REASONS": "errors",
     "ERROR_TYPES": "errors",
     "ErrorInfo": "errors",
     "ErrorResponse": "errors",

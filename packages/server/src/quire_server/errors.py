@@ -1,20 +1,23 @@
 """Every exception that can end a request, as an answer in the one envelope; it knows statuses and types, not routes.
 
 `{"error": {"message", "type", "param", "code"}}` is the body of every answer that is not a success, whoever refused:
-the schema, the engine, the router or a middleware.
+the schema, the engine, the router or a middleware. Beside them stands a `reason` where programs may want to tell apart
+what has one status.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import NamedTuple
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from quire_engine.errors import Overloaded, QuireError, RequestError
+from quire_engine.errors import DeadlineUnreachable, Overloaded, QuireError, RequestError
 from quire_protocol.errors import ERROR_TYPES, ErrorInfo, ErrorResponse
 
 logger = logging.getLogger("quire")
@@ -31,13 +34,39 @@ class AnswerFailed(QuireError):
     """The engine gave an answer up; the message says why."""
 
 
-STATUSES: tuple[tuple[type[QuireError], HTTPStatus], ...] = (
-    (ModelNotFound, HTTPStatus.NOT_FOUND),
-    (RequestError, HTTPStatus.BAD_REQUEST),
-    (Overloaded, HTTPStatus.TOO_MANY_REQUESTS),
-    (QuireError, HTTPStatus.INTERNAL_SERVER_ERROR),
+class DeadlineExceeded(QuireError):
+    """The deadline passed before there was anything to answer with."""
+
+
+class ShuttingDown(QuireError):
+    """The server is about to end. `retry_after` is in seconds: when another one may be there."""
+
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Told(NamedTuple):
+    """How an exception is told."""
+
+    status: HTTPStatus
+    reason: str | None = None
+    """The word of `ERROR_REASONS` that says why, if one does."""
+    is_final: bool = False
+    """Whether asking the same once more is pointless, although the status looks as if it were not."""
+
+
+TOLD: tuple[tuple[type[QuireError], Told], ...] = (
+    (ModelNotFound, Told(HTTPStatus.NOT_FOUND)),
+    (RequestError, Told(HTTPStatus.BAD_REQUEST)),
+    (DeadlineUnreachable, Told(HTTPStatus.TOO_MANY_REQUESTS, "deadline_unreachable", is_final=True)),
+    (Overloaded, Told(HTTPStatus.TOO_MANY_REQUESTS, "queue_full")),
+    (DeadlineExceeded, Told(HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded", is_final=True)),
+    (ShuttingDown, Told(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down")),
+    (AnswerFailed, Told(HTTPStatus.INTERNAL_SERVER_ERROR, "faulty_request", is_final=True)),
+    (QuireError, Told(HTTPStatus.INTERNAL_SERVER_ERROR)),
 )
-"""The status of our own exceptions: the first line that fits."""
+"""How our own exceptions are told: the first line that fits."""
 
 UNFORESEEN = "The server met an error of its own."
 
@@ -48,19 +77,32 @@ REASONS: Mapping[int, str] = {
 """What the router's own refusals say."""
 
 
-def envelope(message: str, status: int, param: str | None = None) -> ErrorResponse:
+def envelope(message: str, status: int, param: str | None = None, reason: str | None = None) -> ErrorResponse:
     """The body of an error."""
     kind = ERROR_TYPES.get(status, HTTPStatus(status).phrase)
-    return ErrorResponse(error=ErrorInfo(message=message, type=kind, param=param, code=status))
+    return ErrorResponse(error=ErrorInfo(message=message, type=kind, param=param, code=status, reason=reason))
 
 
 def describe(error: Exception) -> ErrorResponse:
     """Any exception that a request met, as the body of an error. What nobody foresaw is logged, not told."""
-    for kind, status in STATUSES:
-        if isinstance(error, kind):
-            return envelope(str(error), status, getattr(error, "param", None))
+    if isinstance(error, QuireError):
+        told = _told(error)
+        return envelope(str(error), told.status, getattr(error, "param", None), told.reason)
     logger.error("A request failed in a way nobody foresaw.", exc_info=error)
     return envelope(UNFORESEEN, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def headers_of(error: Exception) -> dict[str, str]:
+    """What an answer with this error says to those who would ask again: when to, or not to.
+
+    `x-should-retry` is what the openai client goes by, before it looks at the status.
+    """
+    headers = {}
+    if isinstance(error, Overloaded | ShuttingDown):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, QuireError) and _told(error).is_final:
+        headers["x-should-retry"] = "false"
+    return headers
 
 
 def describe_body(error: RequestValidationError) -> ErrorResponse:
@@ -88,8 +130,7 @@ def install_error_answers(app: FastAPI) -> None:
 
 
 async def _answer_ours(request: Request, error: Exception) -> Response:
-    headers = {"Retry-After": f"{error.retry_after:.0f}"} if isinstance(error, Overloaded) else None
-    return error_answer(describe(error), headers)
+    return error_answer(describe(error), headers_of(error))
 
 
 async def _answer_body(request: Request, error: Exception) -> Response:
@@ -108,6 +149,10 @@ async def _answer_http(request: Request, error: Exception) -> Response:
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
     # Starlette raises it again after this answer, so that the server's own log has the traceback.
     return error_answer(envelope(UNFORESEEN, HTTPStatus.INTERNAL_SERVER_ERROR))
+
+
+def _told(error: QuireError) -> Told:
+    return next(told for kind, told in TOLD if isinstance(error, kind))
 
 
 def _finished(sentence: str) -> str:
