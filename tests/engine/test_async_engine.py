@@ -18,6 +18,7 @@ from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported, PromptTooLong
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.thread import ThreadLink
+from quire_engine.sequence import Terms
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
 
@@ -264,3 +265,53 @@ def test_a_stop_string_is_found_also_while_nobody_reads(tmp_path: Path) -> None:
             return await until(engine, lambda stats: stats.finished)
 
     assert run(scenario()).finished == {"abort": 1}
+
+
+def test_a_request_that_is_cancelled_ends_with_what_there_is(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        config = {"skip_tokenizer_init": False, "tokenizer": write_letters(tmp_path)}
+        async with engine_in_a_thread("load_endless", **config) as engine:
+            assert engine.tokenizer is not None
+            prompt = engine.tokenizer.encode("a")
+            request = generate_request(prompt, n=2, temperature=1, max_tokens=None, stop="bcx")  # "bc" is held back
+            outputs = await engine.submit(request.model_copy(update={"request_id": "mine"}))
+            await until(engine, lambda stats: stats.generation_tokens)
+            assert engine.num_requests == 1
+            assert engine.cancel({"mine", "nobody's"}) == {"mine"}
+            assert engine.cancel({"mine"}) == set()
+            assert engine.num_requests == 0
+            ended = await collect(outputs)
+            assert [output.finish_reason for output in ended] == ["abort", "abort"]
+            assert [output.text for output in ended] == [engine.tokenizer.decode(each.token_ids) for each in ended]
+            assert (await until(engine, lambda stats: stats.finished)).finished == {"abort": 2}
+
+    run(scenario())
+
+
+def test_only_its_own_tenants_requests_are_cancelled() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread("load_endless") as engine:
+            request = generate_request([1], max_tokens=None).model_copy(update={"request_id": "same"})
+            hers = await engine.submit(request, Terms("her"))
+            his = await engine.submit(request, Terms("him"))
+            assert engine.cancel({"same"}, "them") == set()
+            assert engine.cancel({"same"}, "her") == {"same"}
+            assert (await collect(hers))[-1].finish_reason == "abort"
+            assert (await anext(his)).finish_reason is None
+            assert engine.cancel({"same"}) == {"same"}
+
+    run(scenario())
+
+
+def test_cutting_off_ends_all_requests_with_the_error_and_the_engine_goes_on() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread("load_endless") as engine:
+            several = [await engine.submit(generate_request([1], max_tokens=None)) for _ in range(3)]
+            engine.cut_off(RuntimeError("enough."))
+            for outputs in several:
+                with pytest.raises(RuntimeError, match="enough"):
+                    await collect(outputs)
+            assert (await until(engine, lambda stats: stats.finished)).finished == {"abort": 3}
+            assert len(tokens(await collect(await engine.submit(generate_request([1], max_tokens=3))))) == 3
+
+    run(scenario())

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+import time
+from collections.abc import Collection, Mapping
 from itertools import count
 from types import TracebackType
 from typing import Literal, Self
@@ -17,6 +18,7 @@ from typing import Literal, Self
 from quire_engine.admission import check_request
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import EngineStopped
+from quire_engine.gate import Gate
 from quire_engine.link.base import Link, LinkStarter
 from quire_engine.link.frames import Abort, Add
 from quire_engine.link.process import ProcessLink
@@ -28,6 +30,7 @@ from quire_engine.text.load import load_tokenizer
 from quire_engine.text.output import Output, OutputProcessor
 from quire_engine.text.template import Renderer
 from quire_engine.text.tokenizer import Tokenizer
+from quire_engine.timing import Stopwatch, Timing
 from quire_protocol import GenerateRequest
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class AsyncEngine:
         self.stats = Stats()
         """How the engine stood after its last step."""
         self._link = link
+        self._gate = Gate(link.decisions)
         self._handles = count()
         self._requests: dict[int, RequestOutputs] = {}
         self._stopped: str | None = None
@@ -80,13 +84,15 @@ class AsyncEngine:
         return cls(started, tokenizer, renderer)
 
     async def submit(self, request: GenerateRequest, terms: Terms = Terms()) -> RequestOutputs:  # noqa: B008
-        """Begin to answer a request. RequestError or EngineStopped before anything is computed."""
+        """Begin to answer a request. RequestError, Overloaded or EngineStopped before anything is computed."""
         if self._stopped is not None:
             raise EngineStopped(self._stopped)
         check_request(request, self.decisions, has_tokenizer=self.tokenizer is not None)
+        self._gate.check(len(request.token_ids), terms, time.monotonic())
         handle = next(self._handles)
-        outputs = RequestOutputs(self, handle, request)
+        outputs = RequestOutputs(self, handle, request, terms)
         self._requests[handle] = outputs
+        self._gate.join(handle, len(request.token_ids))
         self._link.send(Add(Submission.of(handle, request, terms)))
         return outputs
 
@@ -94,6 +100,28 @@ class AsyncEngine:
     def is_healthy(self) -> bool:
         """Whether requests are answered."""
         return self._stopped is None
+
+    @property
+    def num_requests(self) -> int:
+        """How many requests wait or are computed."""
+        return len(self._requests)
+
+    def cancel(self, request_ids: Collection[str], tenant: str | None = None) -> set[str]:
+        """End requests by their ids, those of one tenant or anybody's: what was generated is their answer.
+
+        Returns the ids of those that still ran.
+        """
+        running = tuple(self._requests.values())
+        ended = [each for each in running if each.request_id in request_ids and tenant in (None, each.tenant)]
+        for outputs in ended:
+            outputs.cancel()
+        return {each.request_id for each in ended}
+
+    def cut_off(self, error: Exception) -> None:
+        """End every request with this error, after what it has ready; the engine goes on."""
+        for handle, outputs in tuple(self._requests.items()):
+            self.abort(handle)
+            outputs.fail(error)
 
     async def close(self) -> None:
         """End the engine. Requests that are being answered raise EngineStopped."""
@@ -108,6 +136,11 @@ class AsyncEngine:
             while True:
                 report = await self._link.receive()
                 self.stats = report.stats
+                self._gate.observe(report.stats)
+                for progress in report.progress:
+                    self._gate.leave(progress.handle)
+                    if progress.handle in self._requests:
+                        self._requests[progress.handle].stopwatch.progressed(progress)
                 for emission in report.emissions:
                     if emission.handle in self._requests:  # else it was closed meanwhile
                         self._requests[emission.handle].deliver(emission)
@@ -127,7 +160,10 @@ class AsyncEngine:
 
     def forget(self, handle: int) -> None:
         """Give a request nothing more: it has ended."""
-        self._requests.pop(handle, None)
+        self._gate.leave(handle)
+        ended = self._requests.pop(handle, None)
+        if ended is not None:
+            ended.stopwatch.end(time.monotonic())
 
 
 class RequestOutputs:
@@ -137,14 +173,29 @@ class RequestOutputs:
     Raises EngineStopped if the engine ends first.
     """
 
-    def __init__(self, engine: AsyncEngine, handle: int, request: GenerateRequest) -> None:
+    def __init__(
+        self,
+        engine: AsyncEngine,
+        handle: int,
+        request: GenerateRequest,
+        terms: Terms = Terms(),  # noqa: B008
+    ) -> None:
+        self.request_id = request.request_id
+        self.tenant = terms.tenant
         self._engine = engine
         self._handle = handle
         self._processor = OutputProcessor(request, engine.tokenizer)
         self._unfinished = set(range(request.sampling_params.n))
+        self._cached_tokens = 0
+        self.stopwatch = Stopwatch(time.monotonic(), len(request.token_ids))
         self._ready: dict[int, list[Output]] = {}
         self._error: Exception | None = None
         self._news = asyncio.Event()
+
+    @property
+    def timing(self) -> Timing:
+        """When what happened to it so far, and how many tokens it has."""
+        return self.stopwatch.timing
 
     def __aiter__(self) -> Self:
         return self
@@ -178,6 +229,7 @@ class RequestOutputs:
 
     def deliver(self, emission: Emission) -> None:
         """Take in what the engine emitted. An error in its text ends this request alone."""
+        self.stopwatch.emitted(emission, time.monotonic())
         try:
             output = self._processor.process(emission)
         except Exception as error:
@@ -187,6 +239,7 @@ class RequestOutputs:
             return
         if output is None:
             return
+        self._cached_tokens = max(self._cached_tokens, output.cached_tokens)
         if output.finish_reason is not None:
             self._unfinished.discard(output.index)
             if emission.finish_reason is None:  # a stop string ended it: the engine does not know yet
@@ -195,6 +248,12 @@ class RequestOutputs:
                 self._engine.forget(self._handle)
         self._ready.setdefault(output.index, []).append(output)
         self._news.set()
+
+    def cancel(self) -> None:
+        """End it: each choice that has not finished does so with "abort", and with the text that was held back."""
+        self._engine.abort(self._handle)
+        for index in sorted(self._unfinished):
+            self.deliver(Emission(self._handle, index, (), finish_reason="abort", cached_tokens=self._cached_tokens))
 
     def fail(self, error: Exception) -> None:
         """End with an error, after what is ready."""
