@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from tests.support.letters import letters
+from tests.support.scripted import scripted_decisions
 from tests.support.tokenizer_kinds import write_checkpoint
 
 from quire_engine.errors import ConfigError
@@ -14,6 +15,7 @@ from quire_server.settings import ServerSettings
 
 QWEN = "{% if tools %}<tool_call></tool_call>{% endif %}{{ messages[0].content.split('</think>')[-1] }}"
 PLAIN = "{{ messages[0].content }}"
+DECISIONS = scripted_decisions()
 
 
 def settings(**fields: object) -> ServerSettings:
@@ -26,7 +28,7 @@ def tokenizer(folder: Path, template: str | None) -> Tokenizer:
 
 
 def names(asked: ServerSettings, model: Tokenizer) -> tuple[str | None, str | None]:
-    picked = answers_of(model, asked)
+    picked = answers_of(model, asked, DECISIONS)
     return picked.tools and picked.tools.name, picked.reasoning and picked.reasoning.name
 
 
@@ -38,7 +40,7 @@ def test_the_chat_template_shows_them(tmp_path: Path) -> None:
 def test_a_template_that_shows_none_and_no_template_leave_them_unknown(tmp_path: Path, template: str | None) -> None:
     model = tokenizer(tmp_path, template)
     assert names(settings(), model) == (None, None)
-    told = dict(described(answers_of(model, settings()), settings()))
+    told = dict(described(answers_of(model, settings(), DECISIONS), settings()))
     assert "--tool-call-parser names one" in told["tools"]
     assert "--reasoning-parser names one" in told["thinking"]
 
@@ -51,7 +53,10 @@ def test_a_name_or_another_name_of_it_is_taken_whatever_the_template_shows(tmp_p
     asked = settings(tool_call_parser="hermes", reasoning_parser="deepseek_r1")
     model = tokenizer(tmp_path, PLAIN)
     assert names(asked, model) == ("hermes", "think_tags")
-    assert dict(described(answers_of(model, asked), asked))["tools"] == "as hermes does, which --tool-call-parser names"
+    assert (
+        dict(described(answers_of(model, asked, DECISIONS), asked))["tools"]
+        == "as hermes does, which --tool-call-parser names"
+    )
 
 
 def test_of_the_versions_that_share_a_name_the_template_shows_which(tmp_path: Path) -> None:
@@ -65,7 +70,10 @@ def test_none_reads_none(tmp_path: Path) -> None:
     asked = settings(tool_call_parser="none", reasoning_parser="none")
     model = tokenizer(tmp_path, QWEN)
     assert names(asked, model) == (None, None)
-    assert dict(described(answers_of(model, asked), asked))["tools"] == "not told apart, as --tool-call-parser says"
+    assert (
+        dict(described(answers_of(model, asked, DECISIONS), asked))["tools"]
+        == "not told apart, as --tool-call-parser says"
+    )
 
 
 @pytest.mark.parametrize("flag", ["--tool-call-parser", "--reasoning-parser"])

@@ -56,8 +56,8 @@ def test_answers_of_one_form_share_its_grammar_and_all_share_the_vocabulary(guid
     assert loads.count == 1
 
 
-def test_no_more_grammars_are_kept_than_are_used_lately(guides: Guides, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_GRAMMARS", 2)
+def test_no_more_grammars_are_kept_than_are_used_lately(loads: Loads) -> None:
+    guides = Guides(loads, size=SIZE, most_grammars=2)
     _use(guides, "abcab")
     assert len(guides._grammars) == 2
     made = [*guides._grammars.values()]
@@ -65,12 +65,14 @@ def test_no_more_grammars_are_kept_than_are_used_lately(guides: Guides, monkeypa
     assert [*guides._grammars.values()] == made
     _use(guides, "c")
     assert next(iter(guides._grammars.values())) == made[1]
+    guides.close()
 
 
-def test_no_more_of_grammars_is_kept_than_there_is_room_for(guides: Guides, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_CHARACTERS", len('start: "a"') + 1)
+def test_no_more_of_grammars_is_kept_than_there_is_room_for(loads: Loads) -> None:
+    guides = Guides(loads, size=SIZE, most_characters=len('start: "a"') + 1)
     _use(guides, "abc")
     assert len(guides._grammars) == 1
+    guides.close()
 
 
 def _use(guides: Guides, letters: str) -> None:

@@ -26,6 +26,7 @@ from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Emission, Submission, Terms
 from quire_engine.stats import Stats
 from quire_engine.text.answers import Answers
+from quire_engine.text.grammar.compile import Grammars
 from quire_engine.text.load import load_tokenizer
 from quire_engine.text.output import Output, OutputProcessor
 from quire_engine.text.template import Renderer
@@ -77,7 +78,9 @@ class AsyncEngine:
             started, tokenizer = starting.result(), loading.result()
             renderer = None
             if tokenizer is not None:
-                renderer = Renderer(tokenizer, started.decisions, answers=Answers(tokenizer, None, None))
+                grammars = Grammars.within(tokenizer, started.decisions)
+                answers = Answers(tokenizer, None, None, grammars=grammars)
+                renderer = Renderer(tokenizer, started.decisions, answers=answers)
         except BaseException:
             await _undo(starting, loading)
             raise

@@ -77,6 +77,12 @@ class EngineConfig(BaseModel):
     """Registered logits processors that are applied to every request, which steers them by `vllm_xargs`."""
     logits_processor_pattern: str | None = None
     """Regular expression for the registered names that requests may give in their own `logits_processors`; none unless given."""  # noqa: E501
+    max_grammar_size: Annotated[int, Field(ge=1024)] = 4_000_000
+    """Longest grammar that an answer's form may come to, in characters."""
+    max_grammar_seconds: Annotated[float, Field(gt=0)] = 10.0
+    """Longest time that trying out a grammar may take before its request is refused."""
+    max_cached_grammars: Annotated[int, Field(ge=1)] = 128
+    """Grammars that are kept ready, and twice as many that are remembered to be sound, or not."""
     skip_tokenizer_init: bool = False
     """Load no tokenizer: token ids in, token ids out."""
 
@@ -187,6 +193,12 @@ class Decisions(BaseModel):
     """What faster modules replaced, and what they left."""
     quantized: Quantized | None = None
     """What rounding the weights came to; None where they are the checkpoint's own."""
+    max_grammar_size: int = 4_000_000
+    """Longest grammar, in characters."""
+    max_grammar_seconds: float = 10.0
+    """Longest time that trying out a grammar may take."""
+    max_cached_grammars: int = 128
+    """Grammars that are kept ready."""
     embeds_width: int | None = None
     """Numbers in one row of `prompt_embeds`; None where these are not taken."""
     notes: tuple[str, ...] = ()

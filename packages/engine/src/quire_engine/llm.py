@@ -17,6 +17,7 @@ from quire_engine.engine import Engine, EngineFactory
 from quire_engine.errors import RequestError
 from quire_engine.sequence import Emission, FinishReason, Submission, TokenLogprobs
 from quire_engine.text.answers import Answers
+from quire_engine.text.grammar.compile import Grammars
 from quire_engine.text.load import load_tokenizer
 from quire_engine.text.output import Output, OutputProcessor
 from quire_engine.text.template import Renderer
@@ -87,7 +88,10 @@ class LLM:
             None
             if tokenizer is None
             else Renderer(
-                tokenizer, decisions, trust_request_chat_template=True, answers=Answers(tokenizer, None, None)
+                tokenizer,
+                decisions,
+                trust_request_chat_template=True,
+                answers=Answers(tokenizer, None, None, grammars=Grammars.within(tokenizer, decisions)),
             )
         )
         self._handles = count()

@@ -43,7 +43,7 @@ def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_na
 
     The engine stays the caller's: it is neither started nor closed here. ConfigError if the settings contradict it.
     """
-    answers = None if engine.tokenizer is None else answers_of(engine.tokenizer, settings)
+    answers = None if engine.tokenizer is None else answers_of(engine.tokenizer, settings, engine.decisions)
     app.state.serving = serving = Serving(
         engine=engine,
         settings=settings,

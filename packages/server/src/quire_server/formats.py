@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Protocol, TypeVar
 
+from quire_engine.config import Decisions
 from quire_engine.errors import RequestError
 from quire_engine.text.answers import Answers
 from quire_engine.text.formats.reasoning import detect_reasoning_format, reasoning_format
@@ -27,7 +28,7 @@ class Named(Protocol):
 F = TypeVar("F", bound=Named)
 
 
-def answers_of(tokenizer: Tokenizer, settings: ServerSettings) -> Answers:
+def answers_of(tokenizer: Tokenizer, settings: ServerSettings, decisions: Decisions) -> Answers:
     """How answers of a model with this tokenizer are read. ConfigError for a format that there is not."""
     template = settings.read_chat_template() or _template_of(tokenizer)
     return Answers(
@@ -38,7 +39,7 @@ def answers_of(tokenizer: Tokenizer, settings: ServerSettings) -> Answers:
         closing=settings.budget_closing,
         thinking_budget=settings.default_thinking_token_budget,
         generic=JSON_CALLS if settings.tool_call_parser == AUTO else None,
-        grammars=Grammars(tokenizer, max_size=settings.max_grammar_size, kept=settings.max_cached_grammars),
+        grammars=Grammars.within(tokenizer, decisions),
     )
 
 

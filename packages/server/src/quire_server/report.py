@@ -26,7 +26,7 @@ def check(config: EngineConfig) -> int:
         engine.close()
     if (tokenizer := load_tokenizer(config)) is not None:
         settings = ServerSettings(api_key=())
-        print(*lines(formats.described(formats.answers_of(tokenizer, settings), settings)), sep="\n")
+        print(*lines(formats.described(formats.answers_of(tokenizer, settings, engine.decisions), settings)), sep="\n")
     return 0
 
 

@@ -83,10 +83,6 @@ class ServerSettings(BaseModel):
     """Show the model no tools when the request says that none may be called."""
     budget_closing: bool = True
     """Lead an answer that has a form to its end before it is cut by its length, so that it is always complete."""
-    max_grammar_size: Annotated[int, Field(ge=1024)] = 4_000_000
-    """Longest grammar that an answer's form may come to, in characters."""
-    max_cached_grammars: Annotated[int, Field(ge=1)] = 256
-    """Grammars that are remembered to be sound, so that they are not tried out again."""
     default_thinking_token_budget: Annotated[int, Field(ge=0)] | None = None
     """Longest reasoning, in tokens, of requests that do not say; no limit when absent."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -10,7 +11,7 @@ import pytest
 from tests.support.grammars import vocabulary
 
 from quire_engine.errors import GrammarError
-from quire_engine.text.grammar.compile import Grammars
+from quire_engine.text.grammar.compile import MOST_AT_ONCE, Grammars
 from quire_engine.text.grammar.json_schema import COMPACT, Document
 
 LARGE = {f"property_{place}": {"type": "string", "enum": [f"{place}", "another value"]} for place in range(600)}
@@ -42,6 +43,33 @@ def test_a_grammar_may_not_be_too_large():
     grammars = Grammars(vocabulary().tokenizer, max_size=100)
     with pytest.raises(GrammarError, match="101 characters; 100 is the most"):
         grammars.check('start: "' + "a" * 92 + '"', "json")
+
+
+def test_what_takes_too_long_is_refused_and_is_not_tried_again():
+    impatient = Grammars(vocabulary().tokenizer, seconds=1e-6)
+    grammar = f"start: %json {json.dumps({'type': 'object', 'properties': LARGE, 'required': [*LARGE]})}"
+    for _ in range(3):
+        with pytest.raises(GrammarError, match="longer than 1e-06 s to make ready") as refused:
+            impatient.check(grammar, "response_format")
+        assert refused.value.param == "response_format"
+
+
+def test_those_that_never_come_back_leave_no_more_threads_than_there_may_be():
+    never, tried = threading.Event(), []
+
+    class Stuck(Grammars):
+        def _try(self, grammar):
+            tried.append(grammar)
+            never.wait(60)
+
+    stuck = Stuck(vocabulary().tokenizer, seconds=0.01)
+    try:
+        for place in range(MOST_AT_ONCE + 3):
+            with pytest.raises(GrammarError, match="Make it simpler" if place < MOST_AT_ONCE else "Ask again later"):
+                stuck.check(f'start: "{place}"', "json")
+        assert len(tried) == MOST_AT_ONCE
+    finally:
+        never.set()
 
 
 def test_a_large_grammar_is_tried_out_once(grammars):

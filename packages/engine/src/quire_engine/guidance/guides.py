@@ -28,9 +28,11 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 MOST_GRAMMARS = 128
-"""Grammars that are kept ready."""
+"""Grammars that are kept ready, unless it is said how many."""
 MOST_CHARACTERS = 32_000_000
 """And the length of their texts, taken together. Grammars in use stay with those who use them."""
+LARGEST = 8
+"""How many of the largest grammars there is room for."""
 WORKERS = range(4, 9)
 """Threads that guides work in: some even on few cores, as one slow grammar is not to hold up the others."""
 BUILDERS = 2
@@ -110,10 +112,19 @@ class Guides:
     and are done by builders. What guides do for every token is short, and done by a crew.
     """
 
-    def __init__(self, load: Callable[[], Vocabulary], *, size: int) -> None:
+    def __init__(
+        self,
+        load: Callable[[], Vocabulary],
+        *,
+        size: int,
+        most_grammars: int = MOST_GRAMMARS,
+        most_characters: int = MOST_CHARACTERS,
+    ) -> None:
         """`size` is the number of logits."""
         self._load = load
         self._size = size
+        self._most_grammars = most_grammars
+        self._most_characters = most_characters
         self._crew = Crew(min(max(WORKERS.start, (os.cpu_count() or 1) // 2), WORKERS.stop - 1))
         self._builders = Crew(BUILDERS, "quire-grammars")
         self._vocabulary: Future[Vocabulary] | None = None
@@ -130,7 +141,12 @@ class Guides:
                 raise RequestError("Answers can be constrained only where there is a tokenizer.")
             return Vocabulary(tokenizer, decisions.vocab_size, decisions.eos_token_ids)
 
-        return cls(load, size=decisions.vocab_size)
+        return cls(
+            load,
+            size=decisions.vocab_size,
+            most_grammars=decisions.max_cached_grammars,
+            most_characters=LARGEST * decisions.max_grammar_size,
+        )
 
     def guide(
         self, rendered: Rendered, params: SamplingParams, *, room: int, emitted: Sequence[int] = ()
@@ -169,7 +185,7 @@ class Guides:
             known = self._builders.submit(lambda: Grammar(vocabulary.result(), text))
             self._grammars[digest] = known, len(text)
         self._grammars.move_to_end(digest)
-        while len(self._grammars) > MOST_GRAMMARS or (self._characters > MOST_CHARACTERS and len(self._grammars) > 1):
+        while len(self._grammars) > max(1, self._most_grammars if self._characters <= self._most_characters else 1):
             self._grammars.popitem(last=False)
         return known
 

@@ -2,7 +2,8 @@
 
 This takes milliseconds for most, a second for the largest: it belongs into a thread beside the event loop. It drops the
 interpreter's lock. The library bounds most of its work (`llguidance.LLParserLimits`), but not what comes of patterns
-that are held together: `conjunctions` does. It has no limit of time; here texts are bounded.
+that are held together: `conjunctions` does. It has no limit of time and cannot be broken off. So texts are bounded, and
+what takes too long is left behind in its thread, of which there are few.
 """
 
 from __future__ import annotations
@@ -12,12 +13,15 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
+from concurrent.futures import Future
 from functools import cached_property
 from hashlib import blake2b
+from typing import Self
 
 import llguidance
 from llguidance import LLMatcher, LLTokenizer
 
+from quire_engine.config import Decisions
 from quire_engine.errors import GrammarError
 from quire_engine.text.grammar.json_schema import Document
 from quire_engine.text.tokenizer import Tokenizer
@@ -26,6 +30,10 @@ MAX_SIZE = 4_000_000
 """Characters of a grammar's text."""
 KEPT = 256
 """Grammars that are remembered to be sound, or not."""
+SECONDS = 10.0
+"""For which one may be tried out."""
+MOST_AT_ONCE = 8
+"""Grammars that are tried out at a time, those that were given up among them."""
 _PATIENCE = 1.0
 """Seconds to look for the part of a schema that is at fault."""
 
@@ -33,13 +41,29 @@ _PATIENCE = 1.0
 class Grammars:
     """Grammars for the vocabulary of one tokenizer, and what was found of them. Any thread may ask."""
 
-    def __init__(self, tokenizer: Tokenizer, *, max_size: int = MAX_SIZE, kept: int = KEPT) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, *, max_size: int = MAX_SIZE, kept: int = KEPT, seconds: float = SECONDS
+    ) -> None:
+        """The longest text of a grammar in characters, how many are remembered, and how long trying one may take."""
         self._tokenizer = tokenizer
         self._max_size = max_size
+        self._seconds = seconds
+        self._free = threading.Semaphore(MOST_AT_ONCE)
+        """Threads that may be started."""
         self._kept = kept
         self._found: OrderedDict[bytes, str | None] = OrderedDict()
         """What is wrong with a grammar, or None. By digest: a grammar may have megabytes."""
         self._lock = threading.Lock()
+
+    @classmethod
+    def within(cls, tokenizer: Tokenizer, decisions: Decisions) -> Self:
+        """With the limits of an engine."""
+        return cls(
+            tokenizer,
+            max_size=decisions.max_grammar_size,
+            kept=2 * decisions.max_cached_grammars,
+            seconds=decisions.max_grammar_seconds,
+        )
 
     def check(self, grammar: str, param: str) -> str:
         """The same grammar. GrammarError, which names this field of the request, for one that cannot be used."""
@@ -70,7 +94,7 @@ class Grammars:
         with self._lock:
             is_known, found = digest in self._found, self._found.get(digest)
         if not is_known:
-            found = attempt()
+            found = self._timed(attempt, param)
         with self._lock:
             self._found[digest] = found
             self._found.move_to_end(digest)
@@ -78,6 +102,27 @@ class Grammars:
                 self._found.popitem(last=False)
         if found is not None:
             raise GrammarError(found, param=param)
+
+    def _timed(self, attempt: Callable[[], str | None], param: str) -> str | None:
+        """What an attempt comes to: that it took too long, where it is not over in time."""
+        if not self._free.acquire(timeout=self._seconds):
+            problem = f"{MOST_AT_ONCE} other grammars are being tried out, each for long. Ask again later."
+            raise GrammarError(f"The grammar could not be tried out: {problem}", param=param)
+        result: Future[str | None] = Future()
+
+        def work() -> None:
+            try:
+                result.set_result(attempt())
+            except BaseException as error:  # the library's panics are no Exceptions
+                result.set_exception(error)
+            finally:
+                self._free.release()
+
+        threading.Thread(target=work, name="quire-grammar", daemon=True).start()
+        try:
+            return result.result(self._seconds)
+        except TimeoutError:
+            return f"The grammar takes longer than {self._seconds:g} s to make ready. Make it simpler."
 
     def _try(self, grammar: str) -> str | None:
         """What is wrong with it."""
