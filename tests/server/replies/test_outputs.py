@@ -8,7 +8,7 @@ from tests.support.outputs import Given
 
 from quire_engine.errors import EngineStopped
 from quire_engine.text.output import Output
-from quire_server.errors import AnswerFailed
+from quire_server.errors import AnswerFailed, DeadlineExceeded
 from quire_server.replies.outputs import deliveries
 
 
@@ -35,6 +35,29 @@ def test_an_answer_that_the_engine_gave_up_ends_them_all(requests: int) -> None:
     with pytest.raises(AnswerFailed, match="The logits were not numbers"):
         asyncio.run(read(broken, *others))
     assert all(request.is_closed for request in (broken, *others))
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_a_deadline_that_passed_before_anything_was_delivered_is_an_error(requests: int) -> None:
+    given = [Given([Output(0, "", (), finish_reason="timeout")]) for _ in range(requests)]
+    with pytest.raises(DeadlineExceeded, match="The deadline passed"):
+        asyncio.run(read(*given))
+    assert all(request.is_closed for request in given)
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        [spoken("a"), Output(0, "", (), finish_reason="timeout")],
+        [spoken("a", finish_reason="timeout")],
+        [spoken("", finish_reason="timeout")],  # a token whose text is half a character
+    ],
+)
+def test_a_deadline_that_passes_later_is_how_the_answer_ends(outputs: list[Output]) -> None:
+    async def read_all() -> list[Output]:
+        return [output async for _, output in deliveries([Given(outputs)])]
+
+    assert asyncio.run(read_all()) == outputs
 
 
 @pytest.mark.parametrize("requests", [1, 3])

@@ -55,7 +55,11 @@ def answers(draw: st.DrawFn) -> list[list[Output]]:
             )
             for place, (text, token) in enumerate(zip(texts, range(20, 30), strict=False))
         ]
-        reason = draw(st.sampled_from([("stop", None), ("stop", "x"), ("stop", 30), ("length", None)]))
+        reason = draw(
+            st.sampled_from(
+                [("stop", None), ("stop", "x"), ("stop", 30), ("length", None), ("timeout", None), ("abort", None)]
+            )
+        )
         last = Output(index, draw(st.sampled_from(["", "end"])), (30,), (scored(30, 7, 8),), None, *reason, 2)
         cut.append([*outputs, last])
     order = draw(st.permutations([index for index, outputs in enumerate(cut) for _ in outputs]))

@@ -255,7 +255,7 @@ def joined(parts: Sequence[CompletionLogProbs]) -> CompletionLogProbs:
 
 def without_answer(output: Output) -> Output:
     """A delivery to somebody who asked for no token: as if the engine had generated none."""
-    reason: FinishReason | None = "length" if output.finish_reason else None
+    reason: FinishReason | None = "length" if output.finish_reason == "stop" else output.finish_reason
     return replace(output, text="", token_ids=(), logprobs=(), finish_reason=reason, stop_reason=None)
 
 

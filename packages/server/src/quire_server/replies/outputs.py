@@ -8,7 +8,12 @@ from typing import Protocol, Self
 
 from quire_engine.errors import RequestError
 from quire_engine.text.output import Output
-from quire_server.errors import AnswerFailed
+from quire_server.errors import AnswerFailed, DeadlineExceeded
+
+TOO_LATE = (
+    "The deadline passed before there was anything to answer with: "
+    "give the request more time (x-request-timeout), or less to do."
+)
 
 
 class Outputs(Protocol):
@@ -25,14 +30,19 @@ class Outputs(Protocol):
 async def deliveries(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, Output]]:
     """Each delivery as it comes, with the place of its request.
 
-    AnswerFailed when the engine gave one up, RequestError when a field of the request is to blame for that. However
-    this ends, every request has ended with it.
+    AnswerFailed when the engine gave one up, RequestError when a field of the request is to blame for that,
+    DeadlineExceeded when the deadline passed before anything was delivered. However this ends, every request has ended
+    with it.
     """
+    has_begun = False
     try:
         async for place, output in _one(requests[0]) if len(requests) == 1 else _several(requests):
             if output.finish_reason == "error":
                 reason = output.error or "The engine gave this answer up."
                 raise RequestError(reason, param=output.param) if output.param else AnswerFailed(reason)
+            if output.finish_reason == "timeout" and not (has_begun or output.token_ids):
+                raise DeadlineExceeded(TOO_LATE)
+            has_begun = True
             yield place, output
     finally:
         for request in requests:
