@@ -51,6 +51,10 @@ class EngineConfig(BaseModel):
     """Keep finished blocks and reuse them for prompts that begin alike."""
     scheduling_policy: SchedulingPolicy = "fcfs"
     """Order of the waiting line: first come first served, or lowest `priority` first."""
+    max_num_queued_reqs: Annotated[int, Field(ge=1)] = 4096
+    """Requests that may wait in line; those that come while it is full are refused (429) and told when to come back."""
+    max_num_queued_tokens: Annotated[int, Field(ge=1)] = 4_194_304
+    """Tokens that the prompts of requests in line may have together. A longer one waits where nobody else does."""
     quantization: Literal["int8", "int4"] | None = None
     """Round the weights of linear layers as they are loaded, on a CPU: int8 with a scale for each output, int4 with one for every 32 inputs. A token then reads fewer bytes; what it does to the logits is measured and shown by `quire check`."""  # noqa: E501
     batch_invariant: bool = False
@@ -169,6 +173,10 @@ class Decisions(BaseModel):
     """Whether prompts that begin alike share blocks."""
     scheduling_policy: SchedulingPolicy
     """Order of the waiting line."""
+    max_num_queued_reqs: int = 4096
+    """Requests that may wait in line."""
+    max_num_queued_tokens: int = 4_194_304
+    """Tokens that their prompts may have together."""
     max_logprobs: int
     """Most log-probabilities per token; -1 is no limit."""
     logprobs_mode: LogprobsMode = "raw_logprobs"

@@ -68,6 +68,8 @@ def decide(
         compute=compute,
         enable_prefix_caching=config.enable_prefix_caching,
         scheduling_policy=config.scheduling_policy,
+        max_num_queued_reqs=config.max_num_queued_reqs,
+        max_num_queued_tokens=config.max_num_queued_tokens,
         max_logprobs=config.max_logprobs,
         max_grammar_size=config.max_grammar_size,
         max_grammar_seconds=config.max_grammar_seconds,

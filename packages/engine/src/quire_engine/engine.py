@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from random import Random
 from typing import NamedTuple, Protocol
 
@@ -18,6 +20,7 @@ from quire_engine.scheduling.beams import BeamRules, scoring_params
 from quire_engine.scheduling.scheduler import Scheduler
 from quire_engine.sequence import Emission, Rendered, Sequence, Submission
 from quire_engine.stats import Stats
+from quire_engine.timing import Progress
 from quire_protocol import GenerateRequest, SamplingParams
 
 logger = logging.getLogger(__name__)
@@ -60,11 +63,14 @@ class Engine:
         seed: int = 0,
         extensions: tuple[Extension, ...] = (),
         guides: Guides | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`seed` starts the draws of seeds for requests that bring none; `extensions` are applied to every request.
 
-        `guides` hold answers to their form; without them no request may ask for one.
+        `guides` hold answers to their form; without them no request may ask for one. `clock` is the deadlines' one, in
+        seconds.
         """
+        self._clock = clock
         self.runner = runner
         self.decisions = decisions
         self.scheduler = Scheduler(
@@ -80,6 +86,8 @@ class Engine:
         self._seeds = Random(seed)
         self._extensions = extensions
         self.guides = guides
+        self.progress: list[Progress] = []
+        """Which requests ran for the first time in the last step, or gave way."""
         self._next: Flight | None = None
         """What the overlapped loop has launched already."""
 
@@ -109,7 +117,17 @@ class Engine:
         self.scheduler.abort(handle, index)
 
     def step(self) -> list[Emission]:
-        """Compute one batch; return what each sequence emitted."""
+        """End what is late, and compute one batch; return what each sequence emitted."""
+        began = self._clock()
+        late, steps = self.scheduler.expire(began), self.scheduler.counters.steps
+        emissions = self._step()
+        if self.scheduler.counters.steps > steps:
+            self.scheduler.counters.busy_seconds += self._clock() - began
+        self.progress = self.scheduler.progress(began)
+        return late + emissions
+
+    def _step(self) -> list[Emission]:
+        """Compute one batch."""
         if self.decisions.async_scheduling:
             return self._overlapped_step()
         batch = self.scheduler.schedule()
@@ -208,6 +226,7 @@ class Engine:
                 params=params if rules is None else scoring_params(params, rules),
                 seed=seed,
                 priority=request.priority,
+                terms=submission.terms,
                 salt=content_salt(request.cache_salt, submission.rendered.embeds),
                 embeds=submission.rendered.embeds,
                 guide=self._guide(submission.rendered, params, len(prompt), ids),

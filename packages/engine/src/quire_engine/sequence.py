@@ -134,6 +134,8 @@ class Sequence:
     seed: int
     """The request's own, or one drawn for it: a draw is a pure function of (seed, index, position)."""
     priority: int = 0
+    terms: Terms = Terms()  # noqa: RUF009 (it is frozen)
+    """The request's: whose share it is counted to."""
     arrival: int = 0
     """Place in the order of arrival."""
     salt: bytes = b""

@@ -31,6 +31,12 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
     """Tokens drawn."""
     finished: dict[FinishReason, int] = {}
     """Choices that ended, by reason."""
+    steps: int = 0
+    """Batches that were computed."""
+    busy_seconds: float = 0.0
+    """Time that they took, from being planned to being taken in."""
+    computed_tokens: int = 0
+    """Tokens in them, of prompts and answers: not what came from the prefix cache, but what was computed again."""
 
 
 @dataclass(slots=True)
@@ -43,3 +49,7 @@ class Counters:
     prompt_tokens: int = 0
     generation_tokens: int = 0
     finished: Counter[FinishReason] = field(default_factory=Counter)
+    steps: int = 0
+    busy_seconds: float = 0.0
+    """Only the Engine, which has a clock, changes these."""
+    computed_tokens: int = 0

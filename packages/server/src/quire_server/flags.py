@@ -54,8 +54,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "compilation-config": "nothing is compiled at start-up; --fusion and --enforce-eager are what there is to choose",
     "cudagraph-capture-sizes": "graphs are captured for the sizes that occur",
     "attention-backend": "there is one attention backend so far",
-    "max-num-queued-reqs": "the waiting line has no limit yet",
-    "max-num-queued-tokens": "the waiting line has no limit yet",
     "stream-interval": "every delivery is sent as it comes",
     "middleware": "the server runs no foreign middleware",
     "otlp-traces-endpoint": "tracing is not built yet",

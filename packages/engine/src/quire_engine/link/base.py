@@ -57,7 +57,7 @@ def serve(engine: Engine, inbox: SimpleQueue[Command], report: Callable[[Report]
                 case Stop():
                     return
         emissions = engine.step()
-        report(Report(emissions, engine.stats()))
+        report(Report(emissions, engine.stats(), progress=engine.progress))
 
 
 def hear(inbox: SimpleQueue[Command], *, wait: bool) -> Iterator[Command]:

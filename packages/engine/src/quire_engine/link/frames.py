@@ -15,6 +15,7 @@ from pydantic import BaseModel
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.sequence import Emission, Submission
 from quire_engine.stats import Stats
+from quire_engine.timing import Progress
 from quire_protocol import GenerateRequest
 
 PREFIX = struct.Struct("<I")
@@ -68,6 +69,8 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
     emissions: list[Emission]
     stats: Stats
+    progress: list[Progress] = []
+    """Of the requests that began to run in it, or gave way."""
 
 
 Command: TypeAlias = Add | Abort | Stop

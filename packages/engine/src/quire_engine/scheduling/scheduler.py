@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from collections.abc import Sequence as Seq
 
@@ -10,11 +11,13 @@ from quire_engine.kv.digest import extend_chain
 from quire_engine.kv.pool import Block, BlockPool
 from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
 from quire_engine.scheduling.beams import BeamGroup, BeamRules
+from quire_engine.scheduling.deadlines import Deadlines
 from quire_engine.scheduling.policy import RANKS, Line
 from quire_engine.scheduling.search import Move, Moves, Search
 from quire_engine.scheduling.stopping import ending, ends_next, is_over, over, room_for
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
 from quire_engine.stats import Counters, Stats
+from quire_engine.timing import Progress
 
 
 class Step:
@@ -91,8 +94,11 @@ class Scheduler:
         """By sequence: what the next step copies for it first. Until that is done, the source is referenced too."""
         self.requests: dict[int, dict[int, Sequence]] = {}
         """By handle and choice: every sequence that has not ended."""
+        self.deadlines = Deadlines()
         self.counters = Counters()
         self._arrivals = 0
+        self._begun: set[int] = set()
+        self._gave_way: Counter[int] = Counter()
 
     # --- requests come and go -----------------------------------------------------------------------------------------
 
@@ -113,6 +119,8 @@ class Scheduler:
                 sequence.shares_blocks = bool(siblings)
                 sequence.salt = b"alone %d" % leader.arrival
         self.requests[leader.handle] = {sequence.index: sequence for sequence in sequences}
+        if leader.terms.deadline is not None:
+            self.deadlines.add(leader.handle, leader.terms.deadline)
         self.counters.prompt_tokens += leader.prompt_length
         self.waiting.join(leader)
         if rules is not None:
@@ -130,6 +138,23 @@ class Scheduler:
             index = None
         for sequence in [choices[i] for i in tuple(choices) if index in (None, i)]:
             self._end(sequence, "abort")
+
+    def expire(self, now: float) -> list[Emission]:
+        """End every request whose deadline has passed by `now`, waiting or running, and say so."""
+        late = [each for handle in self.deadlines.passed(now) for each in self.requests[handle].values()]
+        for sequence in late:
+            self._end(sequence, "timeout")
+        return [Emission(s.handle, s.index, (), finish_reason="timeout", cached_tokens=s.cached_tokens) for s in late]
+
+    def progress(self, now: float) -> list[Progress]:
+        """Which requests ran for the first time (at `now`) or gave way since this was last asked."""
+        told = [
+            Progress(handle, now if handle in self._begun else None, self._gave_way[handle])
+            for handle in self._begun | self._gave_way.keys()
+        ]
+        self._begun.clear()
+        self._gave_way.clear()
+        return told
 
     def fail(self, sequences: Iterable[Sequence], error: str) -> list[Emission]:
         """End sequences that could not be computed, and say so; pass over those that have ended meanwhile."""
@@ -158,6 +183,9 @@ class Scheduler:
             prompt_tokens=counters.prompt_tokens,
             generation_tokens=counters.generation_tokens,
             finished=dict(counters.finished),
+            steps=counters.steps,
+            busy_seconds=counters.busy_seconds,
+            computed_tokens=counters.computed_tokens,
         )
 
     # --- a step is planned --------------------------------------------------------------------------------------------
@@ -268,6 +296,8 @@ class Scheduler:
         self.waiting.leave(sequence)
         self.running.join(sequence)
         sequence.is_running = True
+        if sequence.preemptions == 0:
+            self._begun.add(sequence.handle)
         step.admitted.append(sequence)
         step.take(sequence)
         return True
@@ -299,6 +329,7 @@ class Scheduler:
         self._suspend(sequence)
         sequence.preemptions += 1
         self.counters.preemptions += 1
+        self._gave_way[sequence.handle] += 1
 
     def _suspend(self, sequence: Sequence) -> None:
         is_settled = sequence.pending == 0
@@ -341,6 +372,8 @@ class Scheduler:
     def commit(self, batch: Batch, results: Seq[SpanResult]) -> list[Emission]:
         """Take in what a step computed: cursors advance, full blocks are published, stops are decided."""
         self._count_lookups(batch)
+        self.counters.steps += 1
+        self.counters.computed_tokens += batch.tokens
         for sequence in tuple(self.copies):
             self._forget_copy(sequence)
         emissions: list[Emission] = []
@@ -532,6 +565,7 @@ class Scheduler:
         del choices[sequence.index]
         if not choices:
             del self.requests[sequence.handle]
+            self.deadlines.discard(sequence.handle)
             self.searches.pop(sequence.handle, None)
         siblings = self.siblings.get(sequence.handle, [])
         if sequence in siblings:
