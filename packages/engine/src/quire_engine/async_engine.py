@@ -23,7 +23,8 @@ from quire_engine.link.base import Link, LinkStarter
 from quire_engine.link.frames import Abort, Add
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.thread import ThreadLink
-from quire_engine.sequence import Emission, Submission, Terms
+from quire_engine.observer import Nobody, Observer
+from quire_engine.sequence import Emission, FinishReason, Submission, Terms
 from quire_engine.stats import Stats
 from quire_engine.text.answers import Answers
 from quire_engine.text.grammar.compile import Grammars
@@ -51,6 +52,8 @@ class AsyncEngine:
         self.renderer = renderer
         self.stats = Stats()
         """How the engine stood after its last step."""
+        self.observer: Observer = Nobody()
+        """Who is told of every request. Whoever owns the engine may put somebody here."""
         self._link = link
         self._gate = Gate(link.decisions)
         self._handles = count()
@@ -97,6 +100,7 @@ class AsyncEngine:
         self._requests[handle] = outputs
         self._gate.join(handle, len(request.token_ids))
         self._link.send(Add(Submission.of(handle, request, terms)))
+        self.observer.submitted(outputs)
         return outputs
 
     @property
@@ -138,15 +142,19 @@ class AsyncEngine:
         try:
             while True:
                 report = await self._link.receive()
+                now = time.monotonic()
                 self.stats = report.stats
+                self.observer.stepped(report.stats)
                 self._gate.observe(report.stats)
                 for progress in report.progress:
                     self._gate.leave(progress.handle)
                     if progress.handle in self._requests:
                         self._requests[progress.handle].stopwatch.progressed(progress)
                 for emission in report.emissions:
-                    if emission.handle in self._requests:  # else it was closed meanwhile
-                        self._requests[emission.handle].deliver(emission)
+                    if emission.handle in self._requests:
+                        self._requests[emission.handle].deliver(emission, now)
+                    else:  # it was closed meanwhile
+                        self.observer.unclaimed(emission)
         except EngineStopped as error:
             self._stop(str(error))
 
@@ -167,6 +175,7 @@ class AsyncEngine:
         ended = self._requests.pop(handle, None)
         if ended is not None:
             ended.stopwatch.end(time.monotonic())
+            self.observer.ended(ended)
 
 
 class RequestOutputs:
@@ -183,17 +192,30 @@ class RequestOutputs:
         request: GenerateRequest,
         terms: Terms = Terms(),  # noqa: B008
     ) -> None:
-        self.request_id = request.request_id
-        self.tenant = terms.tenant
+        self.request = request
+        self.terms = terms
+        self.finish_reasons: dict[int, FinishReason] = {}
+        """Of the choices that have finished."""
         self._engine = engine
-        self._handle = handle
+        self.handle = handle
         self._processor = OutputProcessor(request, engine.tokenizer)
         self._unfinished = set(range(request.sampling_params.n))
         self._cached_tokens = 0
         self.stopwatch = Stopwatch(time.monotonic(), len(request.token_ids))
         self._ready: dict[int, list[Output]] = {}
-        self._error: Exception | None = None
+        self.error: Exception | None = None
+        """What ended it, if it failed."""
         self._news = asyncio.Event()
+
+    @property
+    def request_id(self) -> str:
+        """What its client calls it."""
+        return self.request.request_id
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        return self.terms.tenant
 
     @property
     def timing(self) -> Timing:
@@ -207,8 +229,8 @@ class RequestOutputs:
         """The next output of any choice; all that one choice has ready is one Output."""
         try:
             while not self._ready:
-                if self._error is not None:
-                    raise self._error
+                if self.error is not None:
+                    raise self.error
                 if not self._unfinished:
                     raise StopAsyncIteration
                 self._news.clear()
@@ -230,44 +252,47 @@ class RequestOutputs:
         """Abort what is unfinished, and drop what was not fetched."""
         self._close()
 
-    def deliver(self, emission: Emission) -> None:
-        """Take in what the engine emitted. An error in its text ends this request alone."""
-        self.stopwatch.emitted(emission, time.monotonic())
+    def deliver(self, emission: Emission, now: float) -> None:
+        """Take in what the engine emitted; `now` is when. An error in its text ends this request alone."""
+        gap = self.stopwatch.emitted(emission, now)
         try:
             output = self._processor.process(emission)
         except Exception as error:
             logger.exception("The text of a request could not be made.")
-            self._engine.abort(self._handle)
+            self._engine.abort(self.handle)
             self.fail(error)
             return
         if output is None:
             return
         self._cached_tokens = max(self._cached_tokens, output.cached_tokens)
+        self._engine.observer.delivered(self, output, gap)
         if output.finish_reason is not None:
+            self.finish_reasons[output.index] = output.finish_reason
             self._unfinished.discard(output.index)
             if emission.finish_reason is None:  # a stop string ended it: the engine does not know yet
-                self._engine.abort(self._handle, output.index)
+                self._engine.abort(self.handle, output.index)
             if not self._unfinished:
-                self._engine.forget(self._handle)
+                self._engine.forget(self.handle)
         self._ready.setdefault(output.index, []).append(output)
         self._news.set()
 
     def cancel(self) -> None:
         """End it: each choice that has not finished does so with "abort", and with the text that was held back."""
-        self._engine.abort(self._handle)
+        self._engine.abort(self.handle)
         for index in sorted(self._unfinished):
-            self.deliver(Emission(self._handle, index, (), finish_reason="abort", cached_tokens=self._cached_tokens))
+            given_up = Emission(self.handle, index, (), finish_reason="abort", cached_tokens=self._cached_tokens)
+            self.deliver(given_up, time.monotonic())
 
     def fail(self, error: Exception) -> None:
         """End with an error, after what is ready."""
-        self._engine.forget(self._handle)
-        self._error = error
+        self.error = error
+        self._engine.forget(self.handle)
         self._news.set()
 
     def _close(self) -> None:
-        if self._unfinished and self._error is None:
-            self._engine.abort(self._handle)
-            self._engine.forget(self._handle)
+        if self._unfinished and self.error is None:
+            self._engine.abort(self.handle)
+            self._engine.forget(self.handle)
         self._unfinished.clear()
         self._ready.clear()
         self._news.set()

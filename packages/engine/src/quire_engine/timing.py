@@ -107,14 +107,16 @@ class Stopwatch:
             self._scheduled = progress.scheduled
         self._preemptions += progress.preemptions
 
-    def emitted(self, emission: Emission, now: float) -> None:
-        """Count the tokens that came."""
+    def emitted(self, emission: Emission, now: float) -> float | None:
+        """Count the tokens that came; returns how many seconds after the last ones, None with the first."""
         if emission.cached_tokens and not emission.index:
             self._cached_tokens = emission.cached_tokens
+        gap = _between(self._last_token, now)
         if emission.token_ids:
             self._generation_tokens += len(emission.token_ids)
             self._first_token = self._first_token or now
             self._last_token = now
+        return gap
 
     def end(self, now: float) -> None:
         """It is over; only the first end counts."""
