@@ -51,7 +51,7 @@ def test_each_of_our_exceptions_has_a_status(error: QuireError, status: int, kin
             {"Retry-After": "5", "x-should-retry": "false"},
         ),
         (DeadlineExceeded("late."), 504, "deadline_exceeded", {"x-should-retry": "false"}),
-        (ShuttingDown("bye.", retry_after=4.0), 503, "shutting_down", {"Retry-After": "4"}),
+        (ShuttingDown("bye.", retry_after=4.0), 503, "shutting_down", {"Retry-After": "4", "Connection": "close"}),
         (AnswerFailed("broken."), 500, "faulty_request", {"x-should-retry": "false"}),
         (RequestError("no."), 400, None, {}),
         (EngineStopped("gone."), 500, None, {}),

@@ -100,6 +100,8 @@ def headers_of(error: Exception) -> dict[str, str]:
     headers = {}
     if isinstance(error, Overloaded | ShuttingDown):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, ShuttingDown):
+        headers["Connection"] = "close"  # the next connection may lead to a server that stays
     if isinstance(error, QuireError) and _told(error).is_final:
         headers["x-should-retry"] = "false"
     return headers
