@@ -2,33 +2,39 @@
 
 import asyncio
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import Depends, Request
+from fastapi.routing import APIRoute
 from starlette.routing import Route
 from tests.support.served import Api, Served, error_of
 
-from quire_server.middleware import PUBLIC_PATHS
-from quire_server.routes import routers
+from quire_server.dependencies import admin_only
+from quire_server.keys import Caller, keys_of
+from quire_server.middleware import PUBLIC_PATHS, Guard, caller_of
+from quire_server.routes import ADMIN, routers
 
 KEY = {"Authorization": "Bearer second"}
 
 
 @pytest.fixture(scope="module")
 def guarded(engine: Served) -> Api:
-    return engine.api(api_key=("first", "second"), enable_tokenizer_info_endpoint=True)
+    return engine.api(api_key=("first", "second"), admin_key=("root",), enable_tokenizer_info_endpoint=True)
 
 
 def walked(api: Api) -> list[tuple[str, str]]:
     """Every method of every route, those that FastAPI adds included."""
-    own = [route for router in routers(api.settings) for route in router.routes]
+    own = [route for router in (*routers(api.settings), *ADMIN) for route in router.routes]
     found = [route for route in (*own, *api.app.routes) if isinstance(route, Route)]
     return [(method, route.path) for route in found for method in sorted(route.methods or ())]
 
 
 def test_every_route_but_the_probes_wants_a_key(guarded: Api) -> None:
     ways = walked(guarded)
-    assert {"/v1/chat/completions", "/docs", "/openapi.json", "/tokenizer_info"} <= {path for _, path in ways}
+    paths = {path for _, path in ways}
+    assert paths >= {"/v1/chat/completions", "/docs", "/openapi.json", "/tokenizer_info", "/ping", "/version", "/livez"}
     for method, path in ways:
         answer = guarded.request(method, path)
         assert (answer.status_code == 401) == (path not in PUBLIC_PATHS), path
@@ -51,9 +57,103 @@ def test_a_wrong_key_is_401_in_the_envelope(guarded: Api, header: str) -> None:
     assert error_of(answer)["type"] == "AuthenticationError"
 
 
-@pytest.mark.parametrize("header", ["Bearer first", "Bearer second", "bearer second"])
+def test_two_keys_at_once_are_none(guarded: Api) -> None:
+    both = [("Authorization", "Bearer first"), ("Authorization", "Bearer second")]
+    assert guarded.get("/v1/models", headers=both).status_code == 401
+
+
+def test_paths_are_opened_by_name_and_nothing_beneath_them(engine: Served) -> None:
+    api = engine.api(api_key=("first",), public_paths=("/version", "/v1"))
+    assert api.get("/version").status_code == 200
+    assert {api.get(path).status_code for path in ("/v1/models", "/ping", "/version/", "/versions")} == {401}
+
+
+@pytest.mark.parametrize("header", ["Bearer first", "Bearer second", "bearer second", "Bearer root"])
 def test_any_of_the_keys_opens(guarded: Api, header: str) -> None:
     assert guarded.get("/v1/models", headers={"Authorization": header}).status_code == 200
+
+
+def with_an_admin_route(engine: Served, **settings: Any) -> Api:
+    """An application with one more route, which is for administration, and one that says who asks."""
+    api = engine.api(**settings)
+
+    @api.app.post("/raze", dependencies=[Depends(admin_only)])
+    async def raze() -> str:
+        return "razed"
+
+    @api.app.get("/whoami")
+    async def whoami(http: Request) -> tuple[str, float, bool]:
+        caller: Caller = caller_of(http)
+        return caller.name, caller.weight, caller.is_admin
+
+    return api
+
+
+def bearer(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def test_every_route_for_administration_needs_an_admin_key(guarded: Api) -> None:
+    for router in ADMIN:
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            for method in route.methods:
+                assert guarded.request(method, route.path, headers=KEY).status_code == 403, route.path
+
+
+@pytest.mark.parametrize(
+    ("settings", "key", "status"),
+    [
+        ({"api_key": ("first",), "admin_key": ("root", "boss")}, "first", 403),
+        ({"api_key": ("first",), "admin_key": ("root", "boss")}, "boss", 200),
+        ({"admin_key": ("root",)}, "root", 200),
+        ({"admin_key": ("root",)}, "first", 401),
+        ({"api_key": ("first",)}, "first", 403),
+        ({}, "first", 403),
+        ({"public_paths": ("/raze",), "admin_key": ("root",), "api_key": ("first",)}, "none", 401),
+    ],
+)
+def test_administration_is_for_admin_keys_alone(engine: Served, settings: Any, key: str, status: int) -> None:
+    answer = with_an_admin_route(engine, **settings).request("POST", "/raze", headers=bearer(key))
+    assert answer.status_code == status
+    if status != 200:
+        assert error_of(answer)["type"] == {401: "AuthenticationError", 403: "PermissionDeniedError"}[status]
+
+
+def test_routes_know_who_asks(engine: Served, tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text("alice:one:3\n")
+    api = with_an_admin_route(engine, api_key=("first",), admin_key=("root",), api_key_file=str(tmp_path / "keys"))
+    told = [api.get("/whoami", headers=bearer(key)).json() for key in ("first", "one", "root")]
+    assert told == [["key-1", 1.0, False], ["alice", 3.0, False], ["admin", 1.0, True]]
+    assert with_an_admin_route(engine).get("/whoami", headers=bearer("one")).json() == ["", 1.0, False]
+
+
+@pytest.mark.parametrize("can_say_so", [True, False])
+def test_a_websocket_needs_a_key_too(engine: Served, can_say_so: bool) -> None:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    async def inner(scope: Any, receive: Any, send: Any) -> None:
+        await send(scope["state"]["caller"])
+
+    def ask(headers: list[tuple[bytes, bytes]]) -> Any:
+        extensions = {"websocket.http.response": {}} if can_say_so else {}
+        scope = {"type": "websocket", "path": "/v1/realtime", "headers": headers, "extensions": extensions}
+        engine.run(Guard(inner, keys_of(["first"], []))(scope, receive, send))
+        return sent.pop(0)
+
+    refused = ask([])
+    sent.clear()
+    if can_say_so:
+        assert (refused["type"], refused["status"]) == ("websocket.http.response.start", 401)
+    else:
+        assert refused == {"type": "websocket.close", "code": 1008}
+    assert ask([(b"authorization", b"Bearer first")]) == Caller("key-1")
 
 
 def test_a_probe_needs_no_key_behind_a_proxy_either(engine: Served) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -13,11 +13,11 @@ from quire_engine.async_engine import AsyncEngine
 from quire_engine.text.answers import Answers
 from quire_engine.text.template import Renderer
 from quire_server.__about__ import __version__
-from quire_server.dependencies import Serving
+from quire_server.dependencies import Serving, admin_only
 from quire_server.errors import install_error_answers
 from quire_server.formats import answers_of
-from quire_server.middleware import USER_HEADER, AnswerHeaders, ApiKeys, BodyLimit, RequestIds
-from quire_server.routes import routers
+from quire_server.middleware import PUBLIC_PATHS, USER_HEADER, AnswerHeaders, BodyLimit, Guard, RequestIds
+from quire_server.routes import ADMIN, routers
 from quire_server.settings import ServerSettings
 from quire_server.streams import WARNINGS_HEADER
 
@@ -34,6 +34,8 @@ def build_app(settings: ServerSettings) -> FastAPI:
     install_error_answers(app)
     for router in routers(settings):
         app.include_router(router)
+    for router in ADMIN:
+        app.include_router(router, dependencies=[Depends(admin_only)])
     build_schemas(app)
     return app
 
@@ -74,12 +76,12 @@ def middleware(settings: ServerSettings) -> list[Middleware]:
         allow_credentials=settings.allow_credentials,
         expose_headers=("X-Request-Id", WARNINGS_HEADER, USER_HEADER, "Preference-Applied"),
     )
-    keys = Middleware(ApiKeys, keys=settings.api_key)
+    public_paths = PUBLIC_PATHS.union(settings.public_paths)
     return [
         *([cors] if settings.allowed_origins else []),
         Middleware(RequestIds),
         Middleware(AnswerHeaders),
-        *([keys] if settings.api_key else []),
+        Middleware(Guard, keys=settings.read_keys(), public_paths=public_paths),
         Middleware(BodyLimit, limit=settings.max_body_bytes),
     ]
 

@@ -7,11 +7,14 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import cached_property
+from http import HTTPStatus
 from typing import Annotated, ParamSpec, TypeAlias, TypeVar
 
 from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 
 from quire_engine.admission import check_answers
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
@@ -32,8 +35,11 @@ from quire_protocol import (
 from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
 from quire_server.__about__ import __version__
+from quire_server.closing import Closing
+from quire_server.deadlines import deadline_of
 from quire_server.errors import ModelNotFound
-from quire_server.middleware import REQUEST_ID, handles_strictly, name_user
+from quire_server.keys import ANYONE
+from quire_server.middleware import REQUEST_ID, WANTS_KEY, caller_of, handles_strictly, name_user
 from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
 from quire_server.settings import ServerSettings
@@ -70,6 +76,8 @@ class Serving:
     """Says how answers are read; None when the server runs without a tokenizer."""
     started: int
     """When the model was first served, in seconds since 1970."""
+    closing: Closing = field(default_factory=Closing)
+    """Whether the server is about to end."""
 
     @property
     def renderer(self) -> Renderer:
@@ -91,7 +99,9 @@ class Serving:
         return ModelNotFound(f"There is no model {shown(model)} here, but {', '.join(self.names)}.", param="model")
 
     def admit(self, request: ServedRequest, http: Request) -> tuple[str, ...]:
-        """Refuse what the request's fields forbid; return a sentence for each field that goes without effect."""
+        """Refuse what the request's fields forbid, and everything once the server is about to end; return a sentence for
+        each field that goes without effect."""
+        self.closing.check()
         if isinstance(request, ChatCompletionRequest | CompletionRequest) and request.user:
             name_user(http, request.user)
         self.check_model(request)
@@ -128,10 +138,17 @@ class Serving:
         told = f"{decisions.model_path} {decisions.dtype} {decisions.device} {decisions.attention_backend}"
         return f"quire-{__version__}-{hashlib.sha256(told.encode()).hexdigest()[:8]}"
 
-    async def submit_all(self, prompts: Sequence[GenerateRequest]) -> list[RequestOutputs]:
+    async def submit(self, prompt: GenerateRequest, http: Request, own_id: str) -> RequestOutputs:
+        """Have the engine answer a prompt, on the terms of who asks and under the id that the client knows."""
+        terms = caller_of(http).terms(deadline_of(http, self.settings.request_timeout))
+        return await self.engine.submit(prompt.model_copy(update={"request_id": own_id}), terms)
+
+    async def submit_all(
+        self, prompts: Sequence[GenerateRequest], http: Request, own_id: str
+    ) -> list[RequestOutputs]:
         """Submit every prompt, or none: when one is refused, those before it end."""
         async with AsyncExitStack() as stack:
-            outputs = [await stack.enter_async_context(await self.engine.submit(prompt)) for prompt in prompts]
+            outputs = [await stack.enter_async_context(await self.submit(each, http, own_id)) for each in prompts]
             stack.pop_all()
         return outputs
 
@@ -151,6 +168,21 @@ async def serving(request: Request) -> Serving:
 
 
 ServingDep = Annotated[Serving, Depends(serving)]
+
+
+async def admin_only(http: HTTPConnection, serving: ServingDep) -> None:
+    """Refuse whoever brings no admin key: with 401 a request without a key, else with 403."""
+    caller = caller_of(http)
+    if caller.is_admin:
+        return
+    if not serving.settings.admin_key:
+        raise HTTPException(HTTPStatus.FORBIDDEN, "This route is closed: start the server with --admin-key to open it.")
+    if caller is ANYONE:
+        raise HTTPException(HTTPStatus.UNAUTHORIZED, NEEDS_ADMIN, WANTS_KEY)
+    raise HTTPException(HTTPStatus.FORBIDDEN, NEEDS_ADMIN)
+
+
+NEEDS_ADMIN = "This route needs an admin key: send it as `Authorization: Bearer <key>`."
 
 
 _IN_GENERATE = {

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import quote
 
+from starlette import status
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire_protocol.base import random_uuid
 from quire_server.errors import envelope, error_answer
+from quire_server.keys import ANYONE, Caller, Keys
 
-PUBLIC_PATHS = frozenset({"/health", "/livez", "/ping"})
+PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health"})
 """Probes reach these without a key; every other path, known or not, needs one."""
+
+NEEDS_KEY = "This server needs an API key: send it as `Authorization: Bearer <key>`."
+WANTS_KEY = {"WWW-Authenticate": "Bearer"}
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """A request id from a header: visible ASCII, of a length that fits a log line."""
@@ -92,28 +95,46 @@ def name_user(http: Request, user: str) -> None:
     http.state.answer_headers[USER_HEADER] = quote(user[:_LONGEST_USER], safe=_PLAIN)
 
 
-class ApiKeys:
-    """Lets a request through that brings one of the keys as its bearer token, or asks for a public path."""
+class Guard:
+    """Lets a request through that brings a key, or asks for a public path; all else is refused, routes or not.
 
-    def __init__(self, app: ASGIApp, keys: Iterable[str]) -> None:
+    Who asks stands in the request's state under `caller`, a `Caller`.
+    """
+
+    def __init__(self, app: ASGIApp, keys: Keys, public_paths: Iterable[str] = PUBLIC_PATHS) -> None:
         self.app = app
-        self.digests = [_digest(key) for key in keys]
+        self.keys = keys
+        self.public_paths = frozenset(public_paths)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        if scope["type"] == "lifespan" or (scope["type"] == "http" and self.admits(scope)):
+        if scope["type"] == "lifespan":
             return await self.app(scope, receive, send)
-        refusal = envelope(
-            "This server needs an API key: send it as `Authorization: Bearer <key>`.", HTTPStatus.UNAUTHORIZED
-        )
-        return await error_answer(refusal, {"WWW-Authenticate": "Bearer"})(scope, receive, send)
+        caller = self.caller(scope)
+        if caller is None:
+            return await _refuse(scope, receive, send)
+        scope.setdefault("state", {})["caller"] = caller
+        return await self.app(scope, receive, send)
 
-    def admits(self, scope: Scope) -> bool:
-        """Whether the path is public or the key is known; every key is compared, in constant time."""
-        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-        digest = _digest(token.strip())
-        known = [hmac.compare_digest(digest, each) for each in self.digests]
-        return _path(scope) in PUBLIC_PATHS or (scheme.lower() == "bearer" and any(known))
+    def caller(self, scope: Scope) -> Caller | None:
+        """Who asks; None for whoever may not come in."""
+        caller = self.keys.caller(_bearer_token(scope))
+        if caller is None and (self.keys.admits_anyone or _path(scope) in self.public_paths):
+            return ANYONE
+        return caller
+
+
+def caller_of(http: HTTPConnection) -> Caller:
+    """Who asks: the Caller that the guard let in."""
+    caller: Caller = http.state.caller
+    return caller
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """401, also for a WebSocket where the server can say so; else its handshake is refused."""
+    if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
+        return await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
+    return await error_answer(envelope(NEEDS_KEY, HTTPStatus.UNAUTHORIZED), WANTS_KEY)(scope, receive, send)
 
 
 class BodyLimit:
@@ -155,5 +176,8 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+def _bearer_token(scope: Scope) -> bytes:
+    """What is sent as the bearer token; empty when nothing is, or more than one thing."""
+    sent = [value for name, value in scope["headers"] if name == b"authorization"]
+    scheme, _, token = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")
+    return bytes(token.strip()) if scheme.lower() == b"bearer" else b""

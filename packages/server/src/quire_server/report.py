@@ -88,7 +88,7 @@ def rounded(weights: Quantized) -> str:
 
 def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> Iterator[tuple[str, str]]:
     """Where the server is to be found and what else to know of it, as (label, text)."""
-    if not settings.api_key and settings.host not in ("127.0.0.1", "localhost", "::1") and settings.uds is None:
+    if not settings.needs_keys and settings.host not in ("127.0.0.1", "localhost", "::1") and settings.uds is None:
         yield "note", "anybody who reaches this address may use it; --api-key asks for a key"
     yield "names", ", ".join(names)
     yield "address", f"{address}/v1" + ("" if settings.disable_fastapi_docs else f"   (routes: {address}/docs)")
@@ -97,7 +97,7 @@ def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> I
 def curl(address: str, settings: ServerSettings) -> str:
     """A first request to try."""
     where = f"--unix-socket {settings.uds} http://localhost" if settings.uds else address
-    key = ' -H "Authorization: Bearer $QUIRE_API_KEY"' if settings.api_key else ""
+    key = ' -H "Authorization: Bearer $QUIRE_API_KEY"' if settings.needs_keys else ""
     body = """'{"messages": [{"role": "user", "content": "Hello!"}]}'"""
     return f"curl {where}/v1/chat/completions -H 'Content-Type: application/json'{key} -d {body}"
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quire_engine.errors import ConfigError
 from quire_server.unknown import Policy
+
+if TYPE_CHECKING:
+    from quire_server.keys import Keys
 
 AUTO, NONE = "auto", "none"
 """What stands for a format's name: the one that is found, and no format."""
@@ -42,6 +45,12 @@ class ServerSettings(BaseModel):
     """Names that requests may give in `model`; answers carry the first. The model's own name when absent."""
     api_key: Annotated[tuple[str, ...], Field(default_factory=_keys_of_the_environment, repr=False)]
     """Keys of which a request must bring one as a bearer token; also read from QUIRE_API_KEY or VLLM_API_KEY."""
+    api_key_file: str | None = None
+    """File with more keys, one a line, as name:key[:weight] or name:sha256:DIGEST[:weight]; changes are seen."""
+    admin_key: Annotated[tuple[str, ...], Field(repr=False)] = ()
+    """Keys that open every route, those for administration too; without one these are closed to everybody."""
+    public_paths: tuple[str, ...] = ()
+    """Paths that need no key, beside /livez, /readyz and /health; /metrics, say."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Largest request body that is read, in bytes."""
 
@@ -93,6 +102,20 @@ class ServerSettings(BaseModel):
     disable_uvicorn_access_log: bool = False
     """Log no line per request, whatever the level."""
 
+    @field_validator("api_key", "admin_key")
+    @classmethod
+    def _is_sent_as_it_is(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not key or key != key.strip() or not key.isprintable() for key in keys):
+            raise ValueError("a key has one visible character at least, and no space around it")
+        return keys
+
+    @field_validator("public_paths")
+    @classmethod
+    def _is_a_path(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [path for path in paths if not path.startswith("/")]:
+            raise ValueError(f"{wrong[0]} is no path: it begins with a slash, as /metrics does")
+        return paths
+
     @field_validator("tool_call_parser", "reasoning_parser")
     @classmethod
     def _is_a_format(cls, name: str, info: ValidationInfo) -> str:
@@ -105,6 +128,17 @@ class ServerSettings(BaseModel):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
         return name
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether requests need an API key."""
+        return bool(self.api_key) or self.api_key_file is not None
+
+    def read_keys(self) -> Keys:
+        """The keys of the server. ConfigError if their file cannot be used."""
+        from quire_server.keys import keys_of
+
+        return keys_of(self.api_key, self.admin_key, self.api_key_file)
 
     def names(self, model: str) -> tuple[str, ...]:
         """The names that requests may give, when the model itself is called `model`."""

@@ -20,6 +20,9 @@ ROUTERS: tuple[APIRouter, ...] = (
 OPTIONAL: tuple[tuple[str, APIRouter], ...] = (("enable_tokenizer_info_endpoint", tokenizer_info.router),)
 """Routes that a setting switches on: (setting, router)."""
 
+ADMIN: tuple[APIRouter, ...] = ()
+"""Routes for administration, also of every server: whoever calls one needs an admin key, whatever else is open."""
+
 
 def routers(settings: ServerSettings) -> list[APIRouter]:
     """The routes of a server with these settings."""
