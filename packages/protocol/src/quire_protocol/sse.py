@@ -17,6 +17,9 @@ from pydantic_core import from_json, to_json
 DONE = "[DONE]"
 """Data of the event that ends an OpenAI stream."""
 
+END = b"\n\n"
+"""How every event, and every comment, ends on the wire."""
+
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 
 
@@ -38,7 +41,7 @@ def encode(
         head += b"event: " + _one_line("name", name) + b"\n"
     if id is not None:
         head += b"id: " + _one_line("id", id) + b"\n"
-    return head + b"data: " + _data(event, exclude_unset) + b"\n\n"
+    return head + b"data: " + _data(event, exclude_unset) + END
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,9 @@ from quire_server.__about__ import __version__
 from quire_server.dependencies import Serving, admin_only
 from quire_server.errors import install_error_answers
 from quire_server.formats import answers_of
+from quire_server.kept import KeptAnswers
 from quire_server.middleware import PUBLIC_PATHS, USER_HEADER, AnswerHeaders, BodyLimit, Guard, RequestIds
+from quire_server.resume import REPLAYED, Resume
 from quire_server.routes import ADMIN, routers
 from quire_server.settings import ServerSettings
 from quire_server.streams import WARNINGS_HEADER
@@ -74,15 +76,19 @@ def middleware(settings: ServerSettings) -> list[Middleware]:
         allow_methods=settings.allowed_methods,
         allow_headers=settings.allowed_headers,
         allow_credentials=settings.allow_credentials,
-        expose_headers=("X-Request-Id", WARNINGS_HEADER, USER_HEADER, "Preference-Applied"),
+        expose_headers=("X-Request-Id", WARNINGS_HEADER, USER_HEADER, "Preference-Applied", REPLAYED),
     )
     public_paths = PUBLIC_PATHS.union(settings.public_paths)
+    resume = Middleware(
+        Resume, kept=KeptAnswers(settings.stream_grace, settings.max_kept_answers, settings.max_kept_bytes)
+    )
     return [
         *([cors] if settings.allowed_origins else []),
         Middleware(RequestIds),
         Middleware(AnswerHeaders),
         Middleware(Guard, keys=settings.read_keys(), public_paths=public_paths),
         Middleware(BodyLimit, limit=settings.max_body_bytes),
+        *([resume] if settings.stream_grace else []),
     ]
 
 

@@ -95,6 +95,17 @@ class ServerSettings(BaseModel):
     default_thinking_token_budget: Annotated[int, Field(ge=0)] | None = None
     """Longest reasoning, in tokens, of requests that do not say; no limit when absent."""
 
+    sse_keep_alive_interval: Annotated[float, Field(ge=0)] = 15.0
+    """Seconds of silence after which a stream sends a comment, so that no proxy takes it for dead; 0 sends none."""
+    stream_grace: Annotated[float, Field(ge=0)] = 30.0
+    """Seconds for which an answer with an Idempotency-Key is kept, or goes on, while nobody reads it; 0 keeps none."""
+    max_kept_answers: Annotated[int, Field(ge=1)] = 1024
+    """Answers with an Idempotency-Key that are kept at once."""
+    max_kept_bytes: Annotated[int, Field(ge=1024)] = 64 * 1024 * 1024
+    """Size of all of them together, in bytes; where it is reached, complete ones are forgotten first."""
+
+    request_timeout: Annotated[float, Field(gt=0)] | None = None
+    """Seconds that a request may take, waiting included; x-request-timeout may ask for less. No limit when absent."""
     shutdown_timeout: Annotated[float, Field(ge=0)] = 30.0
     """Seconds that running requests get to finish after SIGTERM or Ctrl+C; what is left is then cut off."""
     uvicorn_log_level: Literal["critical", "error", "warning", "info", "debug", "trace"] = "warning"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
@@ -22,6 +22,12 @@ _LONGEST_HEADER = 1024
 
 CLIENT_CLOSED_REQUEST = 499
 """The status that logs show for an answer nobody waited for."""
+
+FAILED = "answer_failed"
+"""Stands in the state of a request whose stream ended with an error."""
+
+KEEP_ALIVE = b": keep-alive" + sse.END
+"""A comment, which no client takes for an event."""
 
 
 class ClientGone(Exception):
@@ -41,7 +47,8 @@ class Reply(Protocol):
 async def respond(reply: Reply, http: Request, *, stream: bool, warnings: tuple[str, ...]) -> Response:
     """The reply as server-sent events, or as JSON once it is complete."""
     if stream:
-        return EventStream(reply.chunks(), warning_headers(warnings))
+        keep_alive = http.app.state.serving.settings.sse_keep_alive_interval
+        return EventStream(reply.chunks(), warning_headers(warnings), keep_alive=keep_alive)
     try:
         answer = await unless_gone(reply.complete(), http.receive)
     except ClientGone:
@@ -62,8 +69,17 @@ class EventStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, chunks: AsyncGenerator[BaseModel | TextChunk], headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        chunks: AsyncGenerator[BaseModel | TextChunk],
+        headers: Mapping[str, str] | None = None,
+        *,
+        keep_alive: float = 0,
+    ) -> None:
+        """`keep_alive` is after how many seconds without an event a comment is sent; 0 sends none."""
         self.chunks = chunks
+        self.keep_alive = keep_alive
+        self._is_quiet = True
         self.status_code = 200
         self.background = None
         # Proxies (nginx above all) must hand events on as they come.
@@ -72,21 +88,32 @@ class EventStream(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; a client that goes away closes the chunks, wherever they wait."""
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        try:
-            await unless_gone(self._send_all(send), receive)
-        except ClientGone:
-            return
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+        with suppress(ClientGone):
+            await unless_gone(self._send_all(scope, send), receive)
 
-    async def _send_all(self, send: Send) -> None:
+    async def _send_all(self, scope: Scope, send: Send) -> None:
+        last = sse.encode(sse.DONE)
+        ticking = asyncio.create_task(self._keep_alive(send)) if self.keep_alive else None
         async with aclosing(self.chunks) as chunks:
             try:
                 async for chunk in chunks:
+                    self._is_quiet = False
                     await send({"type": "http.response.body", "body": encode(chunk), "more_body": True})
             except Exception as error:
-                failure = sse.encode(describe(error))
-                await send({"type": "http.response.body", "body": failure, "more_body": True})
-        await send({"type": "http.response.body", "body": sse.encode(sse.DONE), "more_body": True})
+                scope.setdefault("state", {})[FAILED] = True
+                last = sse.encode(describe(error)) + last
+            finally:
+                if ticking is not None:
+                    ticking.cancel()
+        await send({"type": "http.response.body", "body": last, "more_body": False})
+
+    async def _keep_alive(self, send: Send) -> None:
+        """Whenever nothing was sent for a while, send a comment, so that nobody between takes the stream for dead."""
+        while True:
+            await asyncio.sleep(self.keep_alive)
+            if self._is_quiet:
+                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+            self._is_quiet = True
 
 
 async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -1,0 +1,96 @@
+"""How an answer leaves as events: all of them, an error as one more, and a sign of life while nothing comes."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import Any
+
+import pytest
+
+from quire_protocol import ErrorInfo
+from quire_server.errors import AnswerFailed
+from quire_server.streams import FAILED, KEEP_ALIVE, EventStream
+
+PATIENCE = 30.0
+
+
+class Client:
+    """Takes what is sent, and leaves after so many messages with a body."""
+
+    def __init__(self, leaves_after: int | None = None) -> None:
+        self.messages: list[Any] = []
+        self.scope: dict[str, Any] = {"type": "http"}
+        self.left = asyncio.Event()
+        self.leaves_after = leaves_after
+
+    async def receive(self) -> Any:
+        await self.left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(self, message: Any) -> None:
+        self.messages.append(message)
+        if len(self.bodies) == self.leaves_after:
+            self.left.set()
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [message["body"] for message in self.messages if message["type"] == "http.response.body"]
+
+
+async def spoken(*texts: str, silence: float = 0, error: Exception | None = None) -> AsyncGenerator[ErrorInfo]:
+    for text in texts:
+        await asyncio.sleep(silence)
+        yield ErrorInfo(message=text, type="spoken", code=200)
+    if error is not None:
+        raise error
+
+
+def client_of(stream: EventStream, client: Client) -> Client:
+    async def serve() -> None:
+        async with asyncio.timeout(PATIENCE):
+            await stream(client.scope, client.receive, client.send)
+
+    asyncio.run(serve())
+    return client
+
+
+def test_the_last_message_has_the_end_and_is_the_last_one() -> None:
+    client = client_of(EventStream(spoken("a", "b")), Client())
+    assert [message.get("more_body") for message in client.messages] == [None, True, True, False]
+    assert client.bodies[-1] == b"data: [DONE]\n\n"
+    assert FAILED not in client.scope.get("state", {})
+
+
+def test_an_error_on_the_way_is_an_event_before_the_end() -> None:
+    client = client_of(EventStream(spoken("a", error=AnswerFailed("It broke."))), Client())
+    assert b'"message":"It broke."' in client.bodies[-1]
+    assert client.bodies[-1].endswith(b"data: [DONE]\n\n")
+    assert client.scope["state"][FAILED]
+
+
+def test_while_nothing_comes_a_comment_does() -> None:
+    client = client_of(EventStream(spoken("a", silence=0.3), keep_alive=0.01), Client())
+    comments = client.bodies.index(next(body for body in client.bodies if body != KEEP_ALIVE))
+    assert comments > 1
+    assert len(client.bodies) == comments + 2
+
+
+@pytest.mark.parametrize("keep_alive", [0, PATIENCE])
+def test_comments_come_only_after_their_time(keep_alive: float) -> None:
+    client = client_of(EventStream(spoken("a", "b"), keep_alive=keep_alive), Client())
+    assert KEEP_ALIVE not in client.bodies
+
+
+def test_a_client_that_leaves_closes_the_chunks() -> None:
+    closed = []
+
+    async def endless() -> AsyncGenerator[ErrorInfo]:
+        try:
+            async for each in spoken(*"abc"):
+                yield each
+            await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    client = client_of(EventStream(endless(), keep_alive=0.01), Client(leaves_after=2))
+    assert closed == [True]
+    assert b"data: [DONE]\n\n" not in client.bodies
