@@ -19,9 +19,10 @@ router = APIRouter(route_class=JsonRoute, tags=["chat"])
 async def create_chat_completion(request: ChatCompletionRequest, http: Request, serving: ServingDep) -> Response:
     """Answer a conversation, at once or as server-sent events."""
     warnings = serving.admit(request, http)
+    own_id = request_id(http, request.request_id)
     with in_fields_of(request):
         prompt = await off_loop(serving.renderer.render_chat, request)
-        outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
-    heading = serving.heading("chatcmpl", request_id(http, request.request_id), warnings)
+        outputs = await serving.submit(prompt, http, own_id)  # refusals raise here, before any byte
+    heading = serving.heading("chatcmpl", own_id, warnings)
     reply = ChatReply(request, prompt, outputs, heading, serving.tokenizer, serving.settings, reading_of(prompt))
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)

@@ -18,8 +18,9 @@ router = APIRouter(route_class=JsonRoute, tags=["completions"])
 async def create_completion(request: CompletionRequest, http: Request, serving: ServingDep) -> Response:
     """Continue one or several prompts, at once or as server-sent events."""
     warnings = serving.admit(request, http)
+    own_id = request_id(http, request.request_id)
     prompts = await off_loop(serving.renderer.render_completion, request)
-    outputs = await serving.submit_all(prompts)  # refusals raise here, before any byte
-    heading = serving.heading("cmpl", request_id(http, request.request_id), warnings)
+    outputs = await serving.submit_all(prompts, http, own_id)  # refusals raise here, before any byte
+    heading = serving.heading("cmpl", own_id, warnings)
     reply = CompletionReply(request, prompts, outputs, heading, serving.tokenizer, serving.settings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)

@@ -18,10 +18,11 @@ router = APIRouter(route_class=JsonRoute, tags=["tokens"])
 async def generate(request: GenerateRequest, http: Request, serving: ServingDep) -> Response:
     """Continue a prompt of token ids, at once or as server-sent events."""
     warnings = serving.admit(request, http)
-    prompt = request.model_copy(update={"request_id": request_id(http, request.request_id)})
+    own_id = request_id(http, request.request_id)
+    prompt = request.model_copy(update={"request_id": own_id})
     with in_fields_of(request):
         if serving.text is not None:
             prompt = await off_loop(serving.text.render_tokens, prompt)
-        outputs = await serving.engine.submit(prompt)  # refusals raise here, before any byte
+        outputs = await serving.submit(prompt, http, own_id)  # refusals raise here, before any byte
     reply = GenerateReply(prompt, outputs, serving.settings, warnings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)
