@@ -190,7 +190,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on() -> None:
 def test_an_engine_that_dies_wakes_everyone_and_takes_no_more() -> None:
     async def scenario() -> None:
         start = partial(ProcessLink.start, factory="tests.support.scripted:load_mortal")
-        engine = await AsyncEngine.start(EngineConfig(skip_tokenizer_init=True), start)
+        engine = await AsyncEngine.start(EngineConfig(skip_tokenizer_init=True, max_engine_deaths=1), start)
         waiting = [collect(await engine.submit(generate_request([1 + i], max_tokens=9))) for i in range(3)]
         ended = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(error) for error in ended] == [EngineStopped] * 3

@@ -19,7 +19,7 @@ from quire_engine.config import Decisions, EngineConfig
 from quire_engine.engine import Engine
 from quire_engine.errors import ModelNotSupported
 from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
-from quire_engine.sequence import Sequence, TokenLogprobs
+from quire_engine.sequence import Emission, Sequence, TokenLogprobs
 
 VOCABULARY = 97
 EOS = 0
@@ -236,3 +236,16 @@ def load_mortal(config: EngineConfig, *, progress: bool = False) -> Engine:
         return 5
 
     return scripted_engine(die_at_last)
+
+
+def load_stumbling(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine that ends by itself in its third step, whatever is done about steps that fail."""
+
+    class Stumbling(Engine):
+        def step(self) -> list[Emission]:
+            if isinstance(self.runner, ScriptedRunner) and self.runner.steps == 2:
+                raise RuntimeError("the floor is gone")
+            return super().step()
+
+    decisions = scripted_decisions()
+    return Stumbling(ScriptedRunner(decisions.block_size), decisions)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import deque
 from collections.abc import Collection, Mapping
 from itertools import count
 from types import TracebackType
@@ -19,9 +20,10 @@ from quire_engine.admission import check_request
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import EngineStopped
 from quire_engine.gate import Gate
-from quire_engine.link.base import Link, LinkStarter
-from quire_engine.link.frames import Abort, Add
+from quire_engine.link.base import LinkStarter
+from quire_engine.link.frames import Abort, Add, ResetPrefixCache
 from quire_engine.link.process import ProcessLink
+from quire_engine.link.supervised import EngineState, SupervisedLink
 from quire_engine.link.thread import ThreadLink
 from quire_engine.observer import Nobody, Observer
 from quire_engine.sequence import Emission, FinishReason, Submission, Terms
@@ -46,7 +48,9 @@ class AsyncEngine:
     Owns the link and the table of requests that are being answered. Use it on the event loop that it was made on.
     """
 
-    def __init__(self, link: Link, tokenizer: Tokenizer | None = None, renderer: Renderer | None = None) -> None:
+    def __init__(
+        self, link: SupervisedLink, tokenizer: Tokenizer | None = None, renderer: Renderer | None = None
+    ) -> None:
         self.decisions: Decisions = link.decisions
         self.tokenizer = tokenizer
         self.renderer = renderer
@@ -59,6 +63,8 @@ class AsyncEngine:
         self._handles = count()
         self._requests: dict[int, RequestOutputs] = {}
         self._stopped: str | None = None
+        self._resets: deque[asyncio.Future[bool]] = deque()
+        """Who waits for the prefix cache to be reset, in the order in which that was asked for."""
         self._reader = asyncio.create_task(self._read(), name="quire-reports")
 
     @classmethod
@@ -69,9 +75,12 @@ class AsyncEngine:
         *,
         progress: bool = False,
     ) -> Self:
-        """Load an engine, and its tokenizer meanwhile. ConfigError if that cannot be served."""
+        """Load an engine, and its tokenizer meanwhile. ConfigError if that cannot be served.
+
+        In a process of its own, it is started again when it ends by itself, and goes on with its requests.
+        """
         start_link = LINKS[link] if isinstance(link, str) else link
-        starting = asyncio.ensure_future(start_link(config, progress=progress))
+        starting = asyncio.ensure_future(SupervisedLink.start(config, start_link, progress=progress))
         loading = asyncio.ensure_future(asyncio.to_thread(load_tokenizer, config))
         try:
             await asyncio.wait((starting, loading), return_when=asyncio.FIRST_EXCEPTION)
@@ -91,8 +100,7 @@ class AsyncEngine:
 
     async def submit(self, request: GenerateRequest, terms: Terms = Terms()) -> RequestOutputs:  # noqa: B008
         """Begin to answer a request. RequestError, Overloaded or EngineStopped before anything is computed."""
-        if self._stopped is not None:
-            raise EngineStopped(self._stopped)
+        self._check_running()
         check_request(request, self.decisions, has_tokenizer=self.tokenizer is not None)
         self._gate.check(len(request.token_ids), terms, time.monotonic())
         handle = next(self._handles)
@@ -105,8 +113,54 @@ class AsyncEngine:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether requests are answered."""
+        """Whether requests are answered, be it after a pause."""
         return self._stopped is None
+
+    @property
+    def state(self) -> EngineState:
+        """Whether there is an engine at this moment, and why not."""
+        return self._link.state if self._stopped is None else "stopped"
+
+    @property
+    def restarts(self) -> int:
+        """Times the engine had ended by itself and was started again."""
+        return self._link.restarts
+
+    async def until_stopped(self) -> str:
+        """Wait until no request is answered any more, for good; says why."""
+        await asyncio.wait((self._reader,))
+        assert self._stopped is not None, "the reader ends with the engine"
+        return self._stopped
+
+    @property
+    def is_sleeping(self) -> bool:
+        """Whether the engine has given its memory back until it is woken up."""
+        return self.state == "sleeping"
+
+    async def sleep(self) -> None:
+        """Give all of the engine's memory back: its process ends. Requests wait, also those that are being answered."""
+        self._check_running()
+        await self._link.sleep()
+
+    async def wake_up(self) -> None:
+        """Load the engine again, which goes on with the requests that wait. EngineStopped if that cannot be done."""
+        self._check_running()
+        await self._link.wake_up()
+
+    async def reset_prefix_cache(self) -> bool:
+        """Let nothing that was computed so far be found by requests that come after; True once that is so.
+
+        Requests that are being answered go on with what they hold.
+        """
+        self._check_running()
+        done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._resets.append(done)
+        self._link.send(ResetPrefixCache())
+        return await done
+
+    def _check_running(self) -> None:
+        if self._stopped is not None:
+            raise EngineStopped(self._stopped)
 
     @property
     def num_requests(self) -> int:
@@ -145,6 +199,9 @@ class AsyncEngine:
                 now = time.monotonic()
                 self.stats = report.stats
                 self.observer.stepped(report.stats)
+                for _ in range(report.resets):
+                    if not (done := self._resets.popleft()).done():  # else nobody waits for it any more
+                        done.set_result(True)
                 self._gate.observe(report.stats)
                 for progress in report.progress:
                     self._gate.leave(progress.handle)
@@ -161,6 +218,10 @@ class AsyncEngine:
     def _stop(self, reason: str) -> None:
         """Take no more requests, and let go of those that wait."""
         self._stopped = self._stopped or reason
+        for done in self._resets:
+            if not done.done():
+                done.set_exception(EngineStopped(self._stopped))
+        self._resets.clear()
         for outputs in tuple(self._requests.values()):
             outputs.fail(EngineStopped(self._stopped))
 
@@ -298,7 +359,7 @@ class RequestOutputs:
         self._news.set()
 
 
-async def _undo(starting: asyncio.Future[Link], loading: asyncio.Future[Tokenizer | None]) -> None:
+async def _undo(starting: asyncio.Future[SupervisedLink], loading: asyncio.Future[Tokenizer | None]) -> None:
     """Give up a start: end both halves, and the engine if it had come up already."""
     starting.cancel()
     loading.cancel()

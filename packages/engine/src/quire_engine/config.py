@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Dtype = Literal["auto", "float32", "float16", "bfloat16"]
-SchedulingPolicy = Literal["fcfs", "priority"]
+SchedulingPolicy = Literal["fcfs", "priority", "fair"]
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
 
@@ -67,6 +67,10 @@ class EngineConfig(BaseModel):
     """Replace modules of the model by faster ones where these are proven to compute the same; when absent, those that were measured to pay on this kind of device."""  # noqa: E501
     native: bool | None = None
     """Compute whole steps in the CPU library, without transformers' model; when absent, on a CPU where that is proven to give the same logits."""  # noqa: E501
+    max_engine_deaths: Annotated[int, Field(ge=1)] = 3
+    """Times within the window that the engine's process may end by itself: the last one of these is the end, after all others it is started again and goes on with its requests."""  # noqa: E501
+    engine_death_window: Annotated[float, Field(gt=0)] = 600.0
+    """Seconds within which these are counted."""
     cache_dir: str | None = None
     """Folder for what is worth keeping from start to start (which models were proven); the user's cache folder when absent."""  # noqa: E501
     generation_config: str = "auto"

@@ -116,6 +116,10 @@ class Engine:
         """Forget a request, or one choice of it, and free its blocks at once; nothing is emitted for it any more."""
         self.scheduler.abort(handle, index)
 
+    def reset_prefix_cache(self) -> None:
+        """Let nothing that was computed before be found by requests that come after; who runs goes on."""
+        self.scheduler.pool.forget()
+
     def step(self) -> list[Emission]:
         """End what is late, and compute one batch; return what each sequence emitted."""
         began = self._clock()
@@ -214,7 +218,8 @@ class Engine:
         """One sequence for each choice; after a restart, for each choice that is to be continued."""
         request = submission.request
         params, rules = applied(request.sampling_params, self._extensions), self._beam_rules(request)
-        seed = params.seed if params.seed is not None else self._seeds.getrandbits(63)
+        seed = params.seed if params.seed is not None else submission.seed
+        seed = seed if seed is not None else self._seeds.getrandbits(63)
         emitted = submission.emitted_ids or dict.fromkeys(range(params.n), ())
         prompt = request.token_ids
         return [
@@ -230,7 +235,7 @@ class Engine:
                 salt=content_salt(request.cache_salt, submission.rendered.embeds),
                 embeds=submission.rendered.embeds,
                 guide=self._guide(submission.rendered, params, len(prompt), ids),
-                scored=len(prompt) - 1 if ids else 0,  # who has emitted a token has told its prompt's scores before
+                scored=len(prompt) - 1 if ids else submission.scored,  # who emitted a token had told all of them before
             )
             for index, ids in sorted(emitted.items())
         ]

@@ -85,6 +85,12 @@ class Submission(msgspec.Struct, frozen=True):
     rendered: Rendered = Rendered()
     """Beside the request, as it is no part of what clients can send."""
     terms: Terms = Terms()
+    seed: int | None = None
+    """Of a request that brings none; None has the engine draw one."""
+    scored: int = 0
+    """When a stream is resumed: prompt positions, from the second one on, whose log-probabilities were emitted."""
+    is_suspect: bool = False
+    """When a stream is resumed: whether an engine may have ended by it. Then it is computed alone for a while."""
 
     @classmethod
     def of(cls, handle: int, request: GenerateRequest, terms: Terms = Terms()) -> Self:  # noqa: B008

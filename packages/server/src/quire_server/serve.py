@@ -84,13 +84,15 @@ async def start_engine(config: EngineConfig) -> AsyncEngine:
     from quire_engine.link.process import ProcessLink
 
     link = asyncio.create_task(ProcessLink.start(config, progress=True))
+    early = [link]
 
-    async def started(_: EngineConfig, *, progress: bool) -> ProcessLink:
-        return await link
+    async def start_link(config: EngineConfig, *, progress: bool) -> ProcessLink:
+        """The first one was begun above; those that take its place begin here."""
+        return await (early.pop() if early else ProcessLink.start(config, progress=progress))
 
     try:
         front = await asyncio.to_thread(import_module, "quire_engine.async_engine")
-        engine: AsyncEngine = await front.AsyncEngine.start(config, started)
+        engine: AsyncEngine = await front.AsyncEngine.start(config, start_link)
         return engine
     except BaseException:
         link.cancel()  # does nothing once it is there; who has it then closes it

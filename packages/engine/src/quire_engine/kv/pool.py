@@ -79,6 +79,19 @@ class BlockPool:
         if self._published.setdefault(digest, block) is block:
             block.digest = digest
 
+    def forget(self) -> None:
+        """Let nothing be found that was published so far; who holds blocks keeps them."""
+        for block in self._published.values():
+            block.digest = None
+        self._published.clear()
+
+    def unpublish(self, blocks: Iterable[Block]) -> None:
+        """Let these be found no more; who holds them keeps them."""
+        for block in blocks:
+            if block.digest is not None:
+                del self._published[block.digest]
+                block.digest = None
+
     def release(self, blocks: Sequence[Block]) -> None:
         """Give up one reference to each block of a table.
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.engine import Engine
-from quire_engine.link.frames import Abort, Add, Command, Report, Stop
+from quire_engine.link.frames import Abort, Add, Command, Report, ResetPrefixCache, Stop
 
 
 class Link(Protocol):
@@ -17,6 +17,11 @@ class Link(Protocol):
     @property
     def decisions(self) -> Decisions:
         """What was settled when the engine was loaded."""
+        ...
+
+    @property
+    def is_replaceable(self) -> bool:
+        """Whether another engine can take this one's place when it ends by itself: nothing of it is left then."""
         ...
 
     def send(self, command: Command) -> None:
@@ -48,16 +53,20 @@ def serve(engine: Engine, inbox: SimpleQueue[Command], report: Callable[[Report]
     while True:
         while not engine.has_work and inbox.empty() and engine.improve():
             pass
+        resets = 0
         for command in hear(inbox, wait=not engine.has_work):
             match command:
                 case Add(submission):
                     engine.add(submission)
                 case Abort(handle, index):
                     engine.abort(handle, index)
+                case ResetPrefixCache():
+                    engine.reset_prefix_cache()
+                    resets += 1
                 case Stop():
                     return
         emissions = engine.step()
-        report(Report(emissions, engine.stats(), progress=engine.progress))
+        report(Report(emissions, engine.stats(), resets, engine.progress))
 
 
 def hear(inbox: SimpleQueue[Command], *, wait: bool) -> Iterator[Command]:

@@ -1,6 +1,6 @@
 """What crosses a link, and its form on a socket: length-prefixed MessagePack, typed at both ends. No pickle.
 
-Down:  Start, then any number of Add and Abort, then Stop.
+Down:  Start, then any number of Add, Abort and ResetPrefixCache, then Stop.
 Up:    Ready or Failed, then one Report for each step.
 """
 
@@ -46,6 +46,10 @@ class Abort(msgspec.Struct, frozen=True, tag=True):
     index: int | None = None
 
 
+class ResetPrefixCache(msgspec.Struct, frozen=True, tag=True):
+    """Let nothing that was computed before be found by what comes after."""
+
+
 class Stop(msgspec.Struct, frozen=True, tag=True):
     """End; nothing more is answered."""
 
@@ -69,11 +73,13 @@ class Report(msgspec.Struct, frozen=True, tag=True):
 
     emissions: list[Emission]
     stats: Stats
+    resets: int = 0
+    """How many ResetPrefixCache were carried out before the step."""
     progress: list[Progress] = []
     """Of the requests that began to run in it, or gave way."""
 
 
-Command: TypeAlias = Add | Abort | Stop
+Command: TypeAlias = Add | Abort | ResetPrefixCache | Stop
 Down: TypeAlias = Start | Command
 Up: TypeAlias = Ready | Failed | Report
 

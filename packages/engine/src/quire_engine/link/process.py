@@ -32,6 +32,8 @@ REFUSALS = {error.__name__: error for error in (ConfigError, ModelNotSupported)}
 class ProcessLink:
     """Owns the child and the socket to it."""
 
+    is_replaceable = True
+
     def __init__(self, decisions: Decisions, child: Child) -> None:
         self.decisions = decisions
         self._child = child
@@ -103,8 +105,9 @@ class Child:
         return cls(process, reader, writer)
 
     def send(self, message: Down) -> None:
-        """Send one frame."""
-        self._writer.write(encode(message))
+        """Send one frame, unless the child has gone: then whoever receives hears of that."""
+        if not self._writer.is_closing():
+            self._writer.write(encode(message))
 
     async def receive(self) -> Up:
         """The next frame. EngineStopped if the child has gone."""

@@ -20,6 +20,8 @@ logger = logging.getLogger(__name__)
 class ThreadLink:
     """Hands commands to an engine's thread, and reports to the event loop that it was made on."""
 
+    is_replaceable = False
+
     def __init__(self, decisions: Decisions, thread: EngineThread) -> None:
         self.decisions = decisions
         self._thread = thread

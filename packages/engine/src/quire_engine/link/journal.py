@@ -1,0 +1,195 @@
+"""What an engine was told and has answered, so that another one can go on from there. It knows no process and no clock.
+
+A request that is resumed is its submission and the ids that each unfinished choice has given. All else follows from
+these: penalties, limits, forms and seeded draws are functions of a sequence's tokens. Tokens that were drawn and not
+told are drawn again, and are the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import inf
+from random import Random
+from typing import Any
+
+from msgspec.structs import replace
+
+from quire_engine.link.frames import Abort, Add, Command, Report, ResetPrefixCache
+from quire_engine.sequence import Emission, FinishReason, Submission
+from quire_engine.stats import Stats
+
+GAUGES = frozenset({"running", "waiting", "kv_usage"})
+"""What Stats say of this moment. All else is counted."""
+
+
+@dataclass(slots=True)
+class Told:
+    """What one unfinished choice has given."""
+
+    token_ids: list[int]
+    cached: tuple[int, int] | None = None
+    """Prompt tokens taken from the prefix cache and bypassed there, as its first token told them."""
+
+
+class Request:
+    """One request that is being answered."""
+
+    def __init__(self, submission: Submission) -> None:
+        self.submission = submission
+        self.choices = {index: Told([]) for index in range(submission.request.sampling_params.n)}
+        """Those that have not finished."""
+        self.scored = 0
+        """Prompt positions whose log-probabilities were told."""
+
+    def hear(self, emission: Emission) -> Emission:
+        """Take in what a choice gave. It is passed on as if the engine had always been the same."""
+        told = self.choices.get(emission.index)
+        if told is None:  # aborted meanwhile
+            return emission
+        self.scored += len(emission.prompt_logprobs)
+        told.token_ids += emission.token_ids
+        if emission.finish_reason is not None:
+            del self.choices[emission.index]
+        cached = (emission.cached_tokens, emission.bypassed_tokens)
+        if told.cached is None:
+            told.cached = cached if emission.token_ids else None
+        elif told.cached != cached:
+            return replace(emission, cached_tokens=told.cached[0], bypassed_tokens=told.cached[1])
+        return emission
+
+    @property
+    def deadline(self) -> float:
+        """When it ends unanswered."""
+        deadline = self.submission.terms.deadline
+        return inf if deadline is None else deadline
+
+    def resumed(self) -> Submission:
+        """What another engine is told, to go on with the choices that have not finished."""
+        emitted = {index: tuple(told.token_ids) for index, told in self.choices.items()}
+        return replace(self.submission, emitted_ids=emitted, scored=self.scored)
+
+
+class Journal:
+    """Follows the commands to an engine and its reports; says what the next engine is to be told.
+
+    It draws the seeds of requests that bring none, in the order in which an engine would have drawn them: whoever goes
+    on with a request goes on with its seed.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self._seeds = Random(seed)
+        self._requests: dict[int, Request] = {}
+        """By handle, in the order in which they came."""
+        self._resets = 0
+        """Times the prefix cache is still to be reset."""
+        self._before = Stats()
+        """What the engines before this one had counted."""
+        self._latest = Stats()
+        """How things stood when last told."""
+
+    def note(self, command: Command) -> Command:
+        """Take in a command; gives the one to send."""
+        match command:
+            case Add(submission):
+                return Add(self._enter(submission))
+            case Abort(handle, index):
+                self._drop(handle, index)
+            case ResetPrefixCache():
+                self._resets += 1
+        return command
+
+    def hear(self, report: Report) -> Report:
+        """Take in a report; gives what to pass on."""
+        emissions = [self._heard(emission) for emission in report.emissions]
+        self._resets -= report.resets
+        self._latest = _summed(report.stats, self._before)
+        return replace(report, emissions=emissions, stats=self._latest)
+
+    def broken_off(self) -> Report:
+        """The engine has ended: everybody waits from now on, and nothing is cached any more."""
+        resets, self._resets = self._resets, 0
+        self._before = self._latest
+        return self._standing([], resets)
+
+    def resume(self) -> Iterator[Add]:
+        """What a new engine is told first: every request that is being answered, the oldest first."""
+        for request in self._requests.values():
+            yield Add(request.resumed())
+
+    def overdue(self, now: float) -> Report:
+        """End the requests whose deadlines have passed, while there is no engine that would."""
+        late = [handle for handle, request in self._requests.items() if request.deadline <= now]
+        ended = [
+            Emission(handle, index, (), finish_reason="timeout") for handle in late for index in self._drop(handle)
+        ]
+        return self._without_engine(ended, "timeout", len(ended))
+
+    def note_without_engine(self, command: Command) -> Report:
+        """Take in a command while there is no engine; gives what comes of it at once."""
+        match command:
+            case Abort(handle, index):
+                return self._without_engine([], "abort", len(self._drop(handle, index)))
+            case ResetPrefixCache():
+                return self._standing([], resets=1)
+        self.note(command)  # the next engine is told
+        return self._standing([])
+
+    @property
+    def next_deadline(self) -> float:
+        """When the next request is late; infinity if none has a deadline."""
+        return min((request.deadline for request in self._requests.values()), default=inf)
+
+    def _without_engine(self, emissions: list[Emission], reason: FinishReason, count: int) -> Report:
+        """What ended while there is no engine, counted as one would have."""
+        if count:
+            finished = {**self._before.finished, reason: self._before.finished.get(reason, 0) + count}
+            self._before = replace(self._before, finished=finished)
+        return self._standing(emissions)
+
+    def _standing(self, emissions: list[Emission], resets: int = 0) -> Report:
+        """How things stand while there is no engine: everybody waits."""
+        waiting = sum(len(request.choices) for request in self._requests.values())
+        self._latest = _summed(Stats(waiting=waiting), self._before)
+        return Report(emissions, self._latest, resets=resets)
+
+    def _enter(self, submission: Submission) -> Submission:
+        """Begin to follow a request, which gets a seed if it brings none."""
+        if submission.request.sampling_params.seed is None and submission.seed is None:
+            submission = replace(submission, seed=self._seeds.getrandbits(63))
+        self._requests[submission.handle] = Request(submission)
+        return submission
+
+    def _heard(self, emission: Emission) -> Emission:
+        request = self._requests.get(emission.handle)
+        if request is None:  # aborted meanwhile
+            return emission
+        emission = request.hear(emission)
+        if not request.choices:
+            del self._requests[emission.handle]
+        return emission
+
+    def _drop(self, handle: int, index: int | None = None) -> list[int]:
+        """Follow a request, or one choice of it, no more; the choices that had not finished."""
+        request = self._requests.get(handle)
+        if request is None:
+            return []
+        dropped = [each for each in request.choices if index in (None, each)]
+        for each in dropped:
+            del request.choices[each]
+        if not request.choices:
+            del self._requests[handle]
+        return dropped
+
+
+def _summed(now: Stats, before: Stats) -> Stats:
+    """How one engine stands, with what those before it had counted."""
+    return Stats(**{name: _sum(name, getattr(now, name), getattr(before, name)) for name in Stats.__struct_fields__})
+
+
+def _sum(name: str, now: Any, before: Any) -> Any:
+    if name in GAUGES:
+        return now
+    if isinstance(now, dict):
+        return {key: now.get(key, 0) + before.get(key, 0) for key in {**before, **now}}
+    return now + before

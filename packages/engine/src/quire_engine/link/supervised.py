@@ -1,0 +1,197 @@
+"""A link that outlives its engine: one that ends by itself is started again, and goes on with what it was at.
+
+    ready ── the engine ends by itself ──► restarting ──► ready      (too often: stopped)
+      └──── sleep() ──► sleeping ── wake_up() ──► starting ──► ready
+
+Whoever waits for reports sees a pause. What is to be told again, the journal knows; how engines are started, the link
+below knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import Literal, TypeAlias
+
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.errors import EngineStopped
+from quire_engine.link.base import Link, LinkStarter
+from quire_engine.link.frames import Command, Report
+from quire_engine.link.journal import Journal
+
+logger = logging.getLogger(__name__)
+
+EngineState: TypeAlias = Literal["starting", "ready", "restarting", "sleeping", "stopped"]
+"""starting: it is loaded, for the first time or after sleep. restarting: it ended by itself, and is loaded again.
+stopped: for good."""
+
+
+class SupervisedLink:
+    """Owns the link to the engine of the day. Whoever owns this one must always receive: that is what drives it."""
+
+    def __init__(self, link: Link, config: EngineConfig, start: LinkStarter) -> None:
+        """`start` gives further links like `link`, which is there already."""
+        self.decisions: Decisions = link.decisions
+        self.state: EngineState = "ready"
+        self.restarts = 0
+        """Times the engine had ended by itself and was started again."""
+        self._config = as_settled(config, link.decisions)
+        self._start_link = start
+        self._limit = config.max_engine_deaths if link.is_replaceable else 1
+        self._window = config.engine_death_window
+        self._link: Link | None = link
+        self._next: asyncio.Task[Link] | None = None
+        """The engine that is being started."""
+        self._journal = Journal(config.seed)
+        self._news: deque[Report] = deque()
+        """What came about without an engine, and was not received yet."""
+        self._deaths: deque[float] = deque()
+        """When engines ended by themselves, within the window."""
+        self._is_wanted = True
+        """Whether there is to be an engine; if not, it sleeps."""
+        self._turning = asyncio.Lock()
+        """Held while it falls asleep or wakes up."""
+        self._turned = asyncio.Event()
+        """Set when the state changes; there is another one for each change."""
+        self._stirred = asyncio.Event()
+        """Set when something came about that is no report of an engine."""
+
+    @classmethod
+    async def start(cls, config: EngineConfig, start: LinkStarter, *, progress: bool = False) -> SupervisedLink:
+        """Load the first engine. What is wrong with that is raised: only what has run once is started again."""
+        return cls(await start(config, progress=progress), config, start)
+
+    def send(self, command: Command) -> None:
+        """Tell the engine something, or the one that comes after it."""
+        if self._link is not None:
+            self._link.send(self._journal.note(command))
+        else:
+            self._tell(self._journal.note_without_engine(command))
+
+    async def receive(self) -> Report:
+        """The next step's report, or what came about without an engine. EngineStopped once there will be none."""
+        while not self._news:
+            if self._link is None:
+                await self._without_engine()
+                continue
+            try:
+                return self._journal.hear(await self._link.receive())
+            except EngineStopped as error:
+                await self._bury(str(error))
+        return self._news.popleft()
+
+    async def sleep(self) -> None:
+        """End the engine, which gives all of its memory back. Requests wait until it is woken up."""
+        async with self._turning:
+            self._is_wanted = False
+            self._stirred.set()
+            if self._link is not None:
+                await self._link.close()
+            await self._until("sleeping")
+
+    async def wake_up(self) -> None:
+        """Load the engine again; it goes on with the requests that wait."""
+        async with self._turning:
+            self._is_wanted = True
+            self._stirred.set()
+            await self._until("ready")
+
+    async def close(self) -> None:
+        """End the engine, and wait until it is gone."""
+        self._turn("stopped")
+        link, self._link = self._link, None
+        if self._next is not None:
+            self._next.cancel()
+            (started,) = await asyncio.gather(self._next, return_exceptions=True)
+            link = None if isinstance(started, BaseException) else started
+        if link is not None:
+            await link.close()
+
+    async def _bury(self, reason: str) -> None:
+        """The engine has ended."""
+        link, self._link = self._link, None
+        self._tell(self._journal.broken_off())
+        if link is not None:
+            await link.close()
+        if self._is_wanted:
+            self._count_death(reason)
+
+    async def _without_engine(self) -> None:
+        """See to it that there is an engine again, if there is to be one; end who cannot wait so long."""
+        if self._next is not None and self._next.done():
+            await self._take_up(self._next)
+        elif self._next is None and self._is_wanted:
+            self._turn("starting" if self.state == "sleeping" else "restarting")
+            self._next = asyncio.ensure_future(self._start_link(self._config, progress=False))
+            self._next.add_done_callback(lambda _: self._stirred.set())
+        else:
+            if self._next is None:
+                self._turn("sleeping")
+            await self._wait(self._journal.next_deadline)
+            overdue = self._journal.overdue(monotonic())
+            if overdue.emissions:
+                self._tell(overdue)
+
+    async def _take_up(self, starting: asyncio.Future[Link]) -> None:
+        """Go on with an engine that was started, unless that failed or it is to sleep."""
+        self._next = None
+        try:
+            link = starting.result()
+        except Exception as error:
+            self._count_death(f"The engine could not be started again: {error}")
+            return
+        if not self._is_wanted:
+            await link.close()
+            return
+        for command in self._journal.resume():
+            link.send(command)
+        self._link = link
+        self._turn("ready")
+
+    def _count_death(self, reason: str) -> None:
+        """An engine ended by itself, or did not start. EngineStopped if that happened too often."""
+        now = monotonic()
+        self._deaths.append(now)
+        while self._deaths[0] < now - self._window:
+            self._deaths.popleft()
+        if len(self._deaths) >= self._limit:
+            self._turn("stopped")
+            often = f" That makes {len(self._deaths)} within {self._window:g} seconds: it is not started again."
+            raise EngineStopped(reason + often * (self._limit > 1))
+        logger.error("%s It is started again, and goes on with what it was at.", reason)
+        self.restarts += 1
+        self._turn("restarting")
+
+    def _tell(self, report: Report) -> None:
+        """Have something received that no engine reported."""
+        self._news.append(report)
+        self._stirred.set()
+
+    async def _wait(self, deadline: float) -> None:
+        """Until something comes about, or until this time on the clock."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(None if deadline == inf else deadline - monotonic()):
+                await self._stirred.wait()
+        self._stirred.clear()
+
+    def _turn(self, state: EngineState) -> None:
+        if state != self.state:
+            self.state = state
+            turned, self._turned = self._turned, asyncio.Event()
+            turned.set()
+
+    async def _until(self, state: EngineState) -> None:
+        """Wait for this state. EngineStopped if it cannot come any more."""
+        while self.state != state:
+            if self.state == "stopped":
+                raise EngineStopped("The engine has ended.")
+            await self._turned.wait()
+
+
+def as_settled(config: EngineConfig, decisions: Decisions) -> EngineConfig:
+    """The configuration for further engines: what was measured for the first one holds, so that all promises do."""
+    return config.model_copy(update={"kv_cache_memory_bytes": decisions.kv_cache_bytes or config.kv_cache_memory_bytes})

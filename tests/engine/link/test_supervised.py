@@ -1,0 +1,274 @@
+"""An engine that ends by itself is a pause to those who wait. Requests, tokens and processes; no text."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from time import monotonic
+from typing import Any
+
+import pytest
+from tests.support import scripted
+from tests.support.loop import run
+from tests.support.requests import generate_request
+
+from quire_engine.async_engine import AsyncEngine, RequestOutputs
+from quire_engine.config import EngineConfig
+from quire_engine.errors import EngineStopped
+from quire_engine.link.base import Link
+from quire_engine.link.process import ProcessLink
+from quire_engine.link.thread import ThreadLink
+from quire_engine.sequence import Terms
+from quire_engine.text.output import Output
+
+Start = Callable[..., Awaitable[Link]]
+
+
+def in_a_process(load: str = "load_scripted") -> Start:
+    return partial(ProcessLink.start, factory=f"tests.support.scripted:{load}")
+
+
+def in_a_thread(load: str = "load_scripted") -> Start:
+    return partial(ThreadLink.start, factory=getattr(scripted, load))
+
+
+each_kind = pytest.mark.parametrize("kind", [in_a_process, in_a_thread])
+
+
+@asynccontextmanager
+async def engine(start: Start, **config: Any) -> AsyncIterator[AsyncEngine]:
+    started = await AsyncEngine.start(EngineConfig(**{"skip_tokenizer_init": True} | config), start)
+    try:
+        yield started
+    finally:
+        await started.close()
+
+
+def kill(engine: AsyncEngine) -> None:
+    """End the engine's process at once."""
+    link = engine._link._link
+    assert isinstance(link, ProcessLink)
+    link._child._process.kill()
+
+
+async def collect(outputs: RequestOutputs) -> list[Output]:
+    return [output async for output in outputs]
+
+
+async def state(engine: AsyncEngine, *wanted: str) -> None:
+    """Let the loop run until the engine is in one of these states."""
+    while engine.state not in wanted:
+        await asyncio.sleep(0.001)
+
+
+def ids(outputs: list[Output]) -> list[int]:
+    return [token for output in outputs for token in output.token_ids]
+
+
+LONG = generate_request([1, 2, 3], max_tokens=200)
+
+
+async def undisturbed() -> list[int]:
+    async with engine(in_a_thread()) as one:
+        return ids(await collect(await one.submit(LONG)))
+
+
+def test_a_stream_goes_on_after_its_engine_was_killed() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            outputs = await one.submit(LONG)
+            begun = [await anext(outputs)]
+            kill(one)
+            assert ids(begun + await collect(outputs)) == await undisturbed()
+            assert (one.state, one.restarts) == ("ready", 1)
+
+    run(scenario())
+
+
+def test_a_request_that_comes_while_there_is_no_engine_waits_for_the_next_one() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            kill(one)
+            await state(one, "restarting")
+            assert one.is_healthy
+            assert ids(await collect(await one.submit(LONG))) == await undisturbed()
+
+    run(scenario())
+
+
+def test_closing_outputs_while_there_is_no_engine_ends_the_request() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process("load_endless")) as one:
+            outputs = await one.submit(generate_request([1], n=2, temperature=1, max_tokens=None))
+            await anext(outputs)
+            kill(one)
+            await state(one, "restarting")
+            await outputs.aclose()
+            await state(one, "ready")
+            assert one.stats.finished == {"abort": 2}
+            assert (one.stats.running, one.stats.waiting) == (0, 0)
+
+    run(scenario())
+
+
+def test_an_engine_that_ends_too_often_is_not_started_again() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process("load_mortal"), max_engine_deaths=2) as one:
+            outputs = await one.submit(LONG)
+            with pytest.raises(EngineStopped, match=r"process ended .* makes 2 within 600 seconds"):
+                await collect(outputs)
+            assert (one.state, one.restarts) == ("stopped", 1)
+            assert "makes 2" in await one.until_stopped()
+            with pytest.raises(EngineStopped):
+                await one.wake_up()
+
+    run(scenario())
+
+
+def test_an_engine_in_a_thread_ends_with_its_first_failure() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_thread("load_stumbling")) as one:
+            outputs = await one.submit(LONG)
+            with pytest.raises(EngineStopped, match="the floor is gone"):
+                await collect(outputs)
+            assert one.state == "stopped"
+
+    run(scenario())
+
+
+def test_an_engine_that_cannot_be_started_again_counts_as_one_that_ended() -> None:
+    async def scenario() -> None:
+        first = [in_a_process()]
+
+        async def start(config: EngineConfig, *, progress: bool) -> Link:
+            return await (first.pop() if first else in_a_process("load_broken"))(config, progress=progress)
+
+        async with engine(start) as one:
+            outputs = await one.submit(LONG)
+            kill(one)
+            with pytest.raises(EngineStopped, match=r"could not be started again: .*no memory left.* makes 3"):
+                await collect(outputs)
+
+    run(scenario())
+
+
+@each_kind
+def test_a_sleeping_engine_keeps_its_requests_waiting(kind: Callable[[], Start]) -> None:
+    async def scenario() -> None:
+        async with engine(kind()) as one:
+            outputs = await one.submit(LONG)
+            begun = [await anext(outputs)]
+            await one.sleep()
+            assert one.is_sleeping
+            assert one.stats.running == 0
+            late = await one.submit(LONG)
+            await one.wake_up()
+            assert one.state == "ready"
+            assert ids(begun + await collect(outputs)) == ids(await collect(late)) == await undisturbed()
+            assert one.restarts == 0
+
+    run(scenario())
+
+
+def test_sleep_gives_the_process_back() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            link = one._link._link
+            assert isinstance(link, ProcessLink)
+            await one.sleep()
+            assert link._child._process.returncode == 0
+
+    run(scenario())
+
+
+def test_sleeping_and_waking_twice_are_no_error() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_thread()) as one:
+            await one.wake_up()
+            await asyncio.gather(one.sleep(), one.sleep())
+            await asyncio.gather(one.wake_up(), one.wake_up())
+            assert one.state == "ready"
+
+    run(scenario())
+
+
+def test_an_engine_that_is_put_to_sleep_while_it_is_started_again_sleeps() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            kill(one)
+            await state(one, "restarting")
+            await one.sleep()
+            assert one.is_sleeping
+            await one.wake_up()
+            assert ids(await collect(await one.submit(LONG))) == await undisturbed()
+
+    run(scenario())
+
+
+def test_a_deadline_ends_a_request_that_waits_for_a_sleeping_engine() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_thread()) as one:
+            await one.sleep()
+            outputs = await one.submit(LONG, Terms(deadline=monotonic() + 0.01))
+            (output,) = await collect(outputs)
+            assert output.finish_reason == "timeout"
+            assert one.is_sleeping
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("turn", ["sleep", "wake_up", "reset_prefix_cache"])
+def test_a_closed_engine_does_nothing_more(turn: str) -> None:
+    async def scenario() -> None:
+        async with engine(in_a_thread()) as one:
+            pass
+        with pytest.raises(EngineStopped, match="closed"):
+            await getattr(one, turn)()
+
+    run(scenario())
+
+
+def test_closing_a_sleeping_engine_wakes_everyone() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_thread()) as one:
+            await one.sleep()
+            outputs = await one.submit(LONG)
+        with pytest.raises(EngineStopped, match="closed"):
+            await collect(outputs)
+
+    run(scenario())
+
+
+@each_kind
+def test_after_a_reset_nothing_is_found_in_the_prefix_cache(kind: Callable[[], Start]) -> None:
+    async def scenario() -> None:
+        async with engine(kind()) as one:
+            prompt = generate_request(range(1, 40), max_tokens=1)
+            first, again = [(await collect(await one.submit(prompt)))[0].cached_tokens for _ in range(2)]
+            assert (first, again) == (0, 36)
+            assert await one.reset_prefix_cache()
+            assert (await collect(await one.submit(prompt)))[0].cached_tokens == 0
+
+    run(scenario())
+
+
+def test_a_reset_leaves_running_requests_their_blocks() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_thread()) as one:
+            outputs = await one.submit(LONG)
+            begun = [await anext(outputs)]
+            await one.reset_prefix_cache()
+            assert ids(begun + await collect(outputs)) == await undisturbed()
+
+    run(scenario())
+
+
+def test_a_reset_that_an_engine_did_not_live_to_do_is_done() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            kill(one)
+            assert await one.reset_prefix_cache()
+
+    run(scenario())
