@@ -86,7 +86,9 @@ def guide(
         **terms,
     )
     put = (lambda job: job()) if later is None else later.put
-    return AnswerGuide(settled, None if grammar is None else ready(grammar), emitted or [], put)
+    made = AnswerGuide(settled, None if grammar is None else ready(grammar), emitted or [], put)
+    made.begin()
+    return made
 
 
 def constrained(grammar: str, *, closes: bool = True, thinking: Thinking | None = None) -> Rendered:

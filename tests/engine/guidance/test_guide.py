@@ -11,8 +11,9 @@ import pytest
 from tests.support.guided import END, SIZE, THINK, Later, guide, ids, json_grammar, ready, text_of
 
 from quire_engine.constraint import Constraint, Thinking
+from quire_engine.guidance import guide as module
 from quire_engine.guidance.form import Grammar, Place
-from quire_engine.guidance.guide import AnswerGuide, Terms
+from quire_engine.guidance.guide import LENGTHY, AnswerGuide, Terms
 
 PERSON = {
     "type": "object",
@@ -170,12 +171,51 @@ def test_what_was_emitted_and_is_no_part_of_the_form_is_an_error_of_this_answer(
 def test_who_is_asked_too_early_takes_nothing() -> None:
     later = Later()
     own = guide("start: /abc/", later=later, closes=False)
-    assert own.is_late
     assert not own.wait(0)
+    assert own.is_late
     assert own.take(ids("a")[0], 100) == ()
     later.do()
     assert not own.is_late
     assert text_of([*own.take(ids("a")[0], 100)]) == "abc"
+
+
+def test_nothing_is_done_before_an_answer_s_turn_has_come() -> None:
+    later = Later()
+    terms = Terms(Constraint("start: /abc/", "response_format", closes=False), None, room=9, size=SIZE)
+    own = AnswerGuide(terms, ready("start: /abc/"), [], later.put)
+    assert not later.jobs
+    assert own.is_late
+    own.begin()
+    own.begin()
+    assert len(later.jobs) == 1
+    assert not own.is_late  # its grammar is ready, so it is worth waiting for
+    later.do()
+    assert text_of([*own.take(ids("a")[0], 9)]) == "abc"
+
+
+def test_what_took_long_is_taken_to_take_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    later = Later()
+    own = guide("start: /abc/", later=later, forces=False, closes=False)
+    later.do()
+    own.take(ids("a")[0], 9)
+    monkeypatch.setattr(module, "LONG", 0.0)
+    later.do()
+    own.take(ids("b")[0], 8)
+    assert own.is_late
+    later.do()
+    assert not own.is_late
+
+
+def test_long_text_that_must_come_is_found_elsewhere() -> None:
+    later = Later()
+    text = "x" * 2 * LENGTHY
+    own = guide(f'start: ("a" | "b") "{text}"', room=3 * LENGTHY, later=later)
+    later.do()
+    assert own.take(ids("a")[0], 3 * LENGTHY) == ()
+    assert len(later.jobs) == 1
+    later.do()
+    assert text_of([*own.take(ids("a")[0], 3 * LENGTHY)]) == f"a{text}"
+    assert own.is_over
 
 
 def test_a_guide_is_late_once_it_was_waited_for_in_vain() -> None:
@@ -274,6 +314,7 @@ def test_a_panic_of_the_library_ends_one_answer() -> None:
     broken.set_exception(Panic("index out of bounds"))
     terms = Terms(Constraint("", "response_format"), None, room=9, size=SIZE)
     own = AnswerGuide(terms, broken, [], lambda job: job())
+    own.begin()
     assert own.wait(0)
     assert "index out of bounds" in str(own.failure)
 

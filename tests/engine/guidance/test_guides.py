@@ -12,6 +12,7 @@ from tests.support.tokenizer_kinds import tokenizer_of
 
 from quire_engine.constraint import Thinking
 from quire_engine.guidance import guides as module
+from quire_engine.guidance.guide import AnswerGuide
 from quire_engine.guidance.guides import Crew, Guides
 from quire_engine.guidance.vocabulary import Vocabulary
 from quire_engine.sequence import Rendered
@@ -33,6 +34,13 @@ class Loads:
         return vocabulary()
 
 
+def begun(guides: Guides, added: Rendered, params: SamplingParams, **fields: Any) -> AnswerGuide:
+    """A guide whose answer's turn has come."""
+    guide = guides.guide(added, params, **fields)
+    guide.begin()
+    return guide
+
+
 @pytest.fixture
 def loads() -> Loads:
     return Loads()
@@ -46,7 +54,7 @@ def guides(loads: Loads) -> Iterator[Guides]:
 
 
 def test_answers_of_one_form_share_its_grammar_and_all_share_the_vocabulary(guides: Guides, loads: Loads) -> None:
-    made = [guides.guide(constrained(text), PARAMS, room=9) for text in ('start: "a"', 'start: "a"', 'start: "b"')]
+    made = [begun(guides, constrained(text), PARAMS, room=9) for text in ('start: "a"', 'start: "a"', 'start: "b"')]
     for guide, text in zip(made, "aab", strict=True):
         assert guide.wait(PATIENCE)
         assert guide.failure is None
@@ -77,13 +85,13 @@ def test_no_more_of_grammars_is_kept_than_there_is_room_for(loads: Loads) -> Non
 
 def _use(guides: Guides, letters: str) -> None:
     for letter in letters:
-        assert guides.guide(constrained(f'start: "{letter}"'), PARAMS, room=9).wait(PATIENCE)
+        assert begun(guides, constrained(f'start: "{letter}"'), PARAMS, room=9).wait(PATIENCE)
 
 
 def test_a_grammar_that_is_none_fails_alone_and_is_not_kept_as_such(guides: Guides) -> None:
     for _ in range(2):
-        broken = guides.guide(constrained("start: missing"), PARAMS, room=9)
-        sound = guides.guide(constrained('start: "a"'), PARAMS, room=9)
+        broken = begun(guides, constrained("start: missing"), PARAMS, room=9)
+        sound = begun(guides, constrained('start: "a"'), PARAMS, room=9)
         assert broken.wait(PATIENCE)
         assert sound.wait(PATIENCE)
         assert "missing" in str(broken.failure)
@@ -92,7 +100,7 @@ def test_a_grammar_that_is_none_fails_alone_and_is_not_kept_as_such(guides: Guid
 
 def test_a_tokenizer_that_cannot_be_held_to_a_form_says_so() -> None:
     own = Guides(lambda: Vocabulary(tokenizer_of("word-piece"), 500, [END]), size=500)
-    guide = own.guide(constrained('start: "a"'), PARAMS, room=9)
+    guide = begun(own, constrained('start: "a"'), PARAMS, room=9)
     assert guide.wait(PATIENCE)
     assert "cannot be constrained" in str(guide.failure)
     own.close()
@@ -100,7 +108,7 @@ def test_a_tokenizer_that_cannot_be_held_to_a_form_says_so() -> None:
 
 def test_a_budget_alone_needs_no_vocabulary(guides: Guides, loads: Loads) -> None:
     added = Rendered(thinking=Thinking(limit=1, begin=(), end=(7,), is_open=True))
-    guide = guides.guide(added, PARAMS, room=9)
+    guide = begun(guides, added, PARAMS, room=9)
     assert guide.wait(PATIENCE)
     assert [*guide.take(5, 9)] == [5, 7]
     assert loads.count == 0
@@ -109,7 +117,7 @@ def test_a_budget_alone_needs_no_vocabulary(guides: Guides, loads: Loads) -> Non
 def test_the_vocabulary_may_be_read_before_it_is_needed(guides: Guides, loads: Loads) -> None:
     guides.improve()
     guides.improve()
-    assert guides.guide(constrained('start: "a"'), PARAMS, room=9).wait(PATIENCE)
+    assert begun(guides, constrained('start: "a"'), PARAMS, room=9).wait(PATIENCE)
     assert loads.count == 1
 
 
@@ -126,7 +134,7 @@ def test_the_vocabulary_may_be_read_before_it_is_needed(guides: Guides, loads: L
 def test_what_must_come_is_written_unless_the_request_wants_a_say(
     guides: Guides, fields: dict[str, Any], taken: str
 ) -> None:
-    guide = guides.guide(constrained("start: /abc/", closes=False), SamplingParams(**fields), room=9)
+    guide = begun(guides, constrained("start: /abc/", closes=False), SamplingParams(**fields), room=9)
     assert guide.wait(PATIENCE)
     first = ids("a")[0]
     assert guide.mask is not None
@@ -154,7 +162,7 @@ def test_a_vocabulary_that_could_not_be_read_is_read_again() -> None:
     own = Guides(load, size=SIZE)
     failures = []
     for _ in range(2):
-        guide = own.guide(constrained('start: "a"'), PARAMS, room=9)
+        guide = begun(own, constrained('start: "a"'), PARAMS, room=9)
         assert guide.wait(PATIENCE)
         failures.append(guide.failure)
     own.close()
@@ -217,7 +225,7 @@ def test_closing_waits_for_nobody_who_takes_too_long(monkeypatch: pytest.MonkeyP
 def test_closing_ends_the_threads(loads: Loads) -> None:
     before = threading.active_count()
     own = Guides(loads, size=SIZE)
-    assert own.guide(constrained('start: "a"'), PARAMS, room=9).wait(PATIENCE)
+    assert begun(own, constrained('start: "a"'), PARAMS, room=9).wait(PATIENCE)
     assert threading.active_count() > before
     own.close()
     assert threading.active_count() == before

@@ -30,6 +30,9 @@ class Allowing:
     param: str | None = "response_format"
     is_over: bool = False
 
+    def begin(self) -> None:
+        """It always has."""
+
     @property
     def is_late(self) -> bool:
         return not self.is_ready

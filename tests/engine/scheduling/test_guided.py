@@ -36,11 +36,16 @@ class Halting:
     """A token for which there is no room, as far as it opens something."""
     refused: int | None = None
     """A token that is drawn in vain the first time."""
+    begun: int = 0
     asked: int = 0
     taken: int = 0
 
+    def begin(self) -> None:
+        self.begun += 1
+
     @property
     def is_late(self) -> bool:
+        assert self.begun
         self.asked += 1
         wanted = self.waits[self.taken] if self.taken < len(self.waits) else 0
         return self.asked <= wanted

@@ -38,6 +38,10 @@ class Thinking(msgspec.Struct, frozen=True):
 class Guide(Protocol):
     """What holds one answer to its form while it grows, fed ids. `quire_engine.guidance` has it."""
 
+    def begin(self) -> None:
+        """Find out what may come first, now that the answer's turn has come; nothing if that was begun before."""
+        ...
+
     @property
     def is_late(self) -> bool:
         """Whether it is not known yet what may come next, and that was waited for in vain."""

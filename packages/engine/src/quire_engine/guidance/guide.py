@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from copy import copy
 from dataclasses import dataclass, replace
 from threading import Lock
+from time import monotonic
 from typing import TypeAlias
 
 import numpy as np
@@ -26,6 +27,10 @@ Job: TypeAlias = Callable[[], None]
 
 PATIENCE = 0.001
 """Seconds that a drawn token waits for a way out to be found before its row is computed again."""
+LONG = 0.01
+"""Seconds that work takes of which more of the kind is not waited for: the others' rows would wait too."""
+LENGTHY = 512
+"""Tokens that one choice may bring about which are too many to be found in the engine's thread."""
 SLOPE = 32
 """Tokens by which one token is taken to make the way out longer, beside what the grammar says that one choice opens;
 until one was seen to do worse."""
@@ -68,6 +73,8 @@ class AnswerGuide:
     ) -> None:
         """`emitted` tokens are there already; `put` hands over work, which is done elsewhere."""
         self._terms = terms
+        self._grammar = grammar
+        self._emitted = emitted
         self._put = put
         self._thinking = copy(terms.thinking)
         self._place: Place | None = None
@@ -89,20 +96,33 @@ class AnswerGuide:
         self.failure: RequestError | None = None
         """Why nothing more can come."""
         self._is_slow = True
-        """Whether what is done now takes longer than others can wait; at first it does: a grammar is made ready."""
+        """Whether what is done now takes longer than others can wait."""
+        self._seconds = 0.0
+        """For how long the last work was waited for, from when it was handed over."""
+        self._has_begun = False
+        self._is_lengthy = False
+        """Whether what a token brings about may be too much to be found in the engine's thread."""
         self._busy = Lock()
         """Held while something is done elsewhere."""
-        self._busy.acquire()
-
-        def begin(_: object = None) -> None:
-            put(lambda: self._work(lambda: self._begin(grammar, emitted)))
-
-        if grammar is None:
-            begin()
-        else:
-            grammar.add_done_callback(begin)
+        self._busy.acquire()  # until it has begun
 
     # --- what the engine's thread asks --------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Find out what may come first, as soon as the grammar is ready; once."""
+        if self._has_begun:
+            return
+        self._has_begun = True
+        self._is_slow = self._grammar is not None and not self._grammar.done()
+
+        def begin(_: object = None) -> None:
+            began = monotonic()
+            self._put(lambda: self._work(self._stand, began))
+
+        if self._grammar is None:
+            begin()
+        else:
+            self._grammar.add_done_callback(begin)
 
     @property
     def is_late(self) -> bool:
@@ -183,8 +203,8 @@ class AnswerGuide:
     def _move(self, token: int, room: int) -> Move | None:
         """How the answer goes on by this token, or by another one that has to be there instead; None: not yet."""
         if self._looked is None or self._looked[0] != token:
-            move = self._following(token, room)
-            if move is None or not self._closes or room - len(move.tokens) >= self._certain_to:
+            move = None if self._is_lengthy else self._following(token, room)
+            if self.failure is not None or (move is not None and self._is_certain(move, room)):
                 return move
             self._looked = None
             self._start(lambda: self._look(token, move, room))
@@ -193,15 +213,20 @@ class AnswerGuide:
         (_, found), self._looked = self._looked or (token, None), None  # nothing was found by who failed
         return found
 
+    def _is_certain(self, move: Move, room: int) -> bool:
+        """Whether there surely is a way out from where it leads, or none is wanted."""
+        return not self._closes or room - len(move.tokens) >= self._certain_to
+
     # --- what is done elsewhere ---------------------------------------------------------------------------------------
 
     def _start(self, job: Job) -> None:
         self._busy.acquire()
-        self._is_slow = False
-        self._put(lambda: self._work(job))
+        self._is_slow = self._seconds > LONG
+        began = monotonic()
+        self._put(lambda: self._work(job, began))
 
-    def _work(self, job: Job) -> None:
-        """Do it; what goes wrong ends this answer alone."""
+    def _work(self, job: Job, began: float) -> None:
+        """Do what was handed over then; what goes wrong ends this answer alone."""
         try:
             job()
         except RequestError as failure:
@@ -209,6 +234,7 @@ class AnswerGuide:
         except BaseException as error:  # whatever the library raises, panics too: the others' answers go on
             self._fail_by(error)
         finally:
+            self._seconds = monotonic() - began
             self._busy.release()
 
     def _fail(self, reason: str) -> None:
@@ -217,13 +243,15 @@ class AnswerGuide:
     def _fail_by(self, error: BaseException) -> None:
         self._fail(f"{type(error).__name__}: {error}")
 
-    def _begin(self, grammar: Future[Grammar] | None, emitted: Sequence[int]) -> None:
+    def _stand(self) -> None:
         """Stand where the answer begins, or where it was when it was broken off."""
-        constraint = self._terms.constraint
-        if grammar is not None and constraint is not None:
-            self._place = Place(grammar.result())
-            self._closes = constraint.closes and grammar.result().way_out is not None
-            self._slope = SLOPE + grammar.result().opening
+        constraint, emitted = self._terms.constraint, self._emitted
+        if self._grammar is not None and constraint is not None:
+            grammar = self._grammar.result()
+            self._place = Place(grammar)
+            self._closes = constraint.closes and grammar.way_out is not None
+            self._slope = SLOPE + grammar.opening
+            self._is_lengthy = self._terms.forces and grammar.opening > LENGTHY
             if not self._place.read(emitted):
                 raise ValueError("what was emitted before is not of it")
         if self._thinking is not None:
@@ -261,9 +289,11 @@ class AnswerGuide:
             if (problem := self._place.problem) is not None:
                 self._fail(problem)
 
-    def _look(self, token: int, move: Move, room: int) -> None:
-        """See whether a token leaves a way out; find what has to come instead, if it does not."""
-        self._looked = token, self._closable(token, move, room)
+    def _look(self, token: int, move: Move | None, room: int) -> None:
+        """See how it goes on by a token, and whether that leaves a way out; find what has to come instead if not."""
+        move = move or self._following(token, room)
+        is_certain = move is None or self._is_certain(move, room)
+        self._looked = token, move if move is None or is_certain else self._closable(token, move, room)
 
     def _closable(self, token: int, move: Move, room: int) -> Move | None:
         """A way to go on that leaves a way out: with what must come, without it, or by the way out from here."""

@@ -299,6 +299,8 @@ class Scheduler:
         if sequence.preemptions == 0:
             self._begun.add(sequence.handle)
         step.admitted.append(sequence)
+        if sequence.guide is not None:
+            sequence.guide.begin()
         step.take(sequence)
         return True
 
