@@ -67,6 +67,26 @@ def test_an_error_on_the_way_is_an_event_before_the_end() -> None:
     assert client.scope["state"][FAILED]
 
 
+def test_an_error_before_the_first_event_is_raised_so_that_it_becomes_a_status() -> None:
+    client = Client()
+    with pytest.raises(AnswerFailed, match="It broke"):
+        client_of(EventStream(spoken(error=AnswerFailed("It broke."))), client)
+    assert client.messages == []
+
+
+def test_an_error_behind_a_comment_is_an_event() -> None:
+    async def late() -> AsyncGenerator[ErrorInfo]:
+        while not client.bodies:
+            await asyncio.sleep(0)
+        raise AnswerFailed("It broke.")
+        yield
+
+    client = Client()
+    client_of(EventStream(late(), keep_alive=0.01), client)
+    assert client.bodies[0] == KEEP_ALIVE
+    assert b'"message":"It broke."' in client.bodies[-1]
+
+
 def test_while_nothing_comes_a_comment_does() -> None:
     client = client_of(EventStream(spoken("a", silence=0.3), keep_alive=0.01), Client())
     comments = client.bodies.index(next(body for body in client.bodies if body != KEEP_ALIVE))

@@ -65,7 +65,10 @@ def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
 
 
 class EventStream(Response):
-    """Chunks as server-sent events, up to `[DONE]`. An error on the way is an event too: the status is out already."""
+    """Chunks as server-sent events, up to `[DONE]`. The status leaves with the first of them.
+
+    An error before that is raised, and becomes an answer with a status of its own; later it is an event.
+    """
 
     media_type = "text/event-stream"
 
@@ -80,6 +83,8 @@ class EventStream(Response):
         self.chunks = chunks
         self.keep_alive = keep_alive
         self._is_quiet = True
+        self._has_begun = False
+        self._beginning = asyncio.Lock()
         self.status_code = 200
         self.background = None
         # Proxies (nginx above all) must hand events on as they come.
@@ -87,7 +92,6 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the events; a client that goes away closes the chunks, wherever they wait."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         with suppress(ClientGone):
             await unless_gone(self._send_all(scope, send), receive)
 
@@ -98,21 +102,34 @@ class EventStream(Response):
             try:
                 async for chunk in chunks:
                     self._is_quiet = False
-                    await send({"type": "http.response.body", "body": encode(chunk), "more_body": True})
+                    await self._send(send, encode(chunk))
             except Exception as error:
+                if not self._has_begun:
+                    raise
                 scope.setdefault("state", {})[FAILED] = True
                 last = sse.encode(describe(error)) + last
             finally:
                 if ticking is not None:
                     ticking.cancel()
-        await send({"type": "http.response.body", "body": last, "more_body": False})
+        await self._send(send, last, more=False)
+
+    async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
+        if not self._has_begun:
+            await self._begin(send)
+        await send({"type": "http.response.body", "body": body, "more_body": more})
+
+    async def _begin(self, send: Send) -> None:
+        async with self._beginning:  # the first chunk and a comment may both want to
+            if not self._has_begun:
+                await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+                self._has_begun = True
 
     async def _keep_alive(self, send: Send) -> None:
         """Whenever nothing was sent for a while, send a comment, so that nobody between takes the stream for dead."""
         while True:
             await asyncio.sleep(self.keep_alive)
             if self._is_quiet:
-                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+                await self._send(send, KEEP_ALIVE)
             self._is_quiet = True
 
 
