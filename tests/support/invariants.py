@@ -54,8 +54,7 @@ def check_invariants(scheduler: Scheduler) -> None:
     assert len({copy.target for copy in copies}) == len(copies)
     assert {copy.target for copy in copies}.isdisjoint(copy.source for copy in copies)
     for line in (running, waiting):
-        order = [(scheduler.rank(sequence), sequence.arrival) for sequence in line]
-        assert order == sorted(order)
+        assert [*map(scheduler.running._key, line)] == sorted(map(scheduler.running._key, line))
 
 
 def in_searches(scheduler: Scheduler) -> list[Sequence]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from quire_engine.sequence import Submission
+from quire_engine.sequence import Submission, Terms
 from quire_protocol import BeamSearchParams, GenerateRequest, SamplingParams
 
 _OF_THE_REQUEST = ("cache_salt", "priority", "kv_transfer_params", "features", "beam_search")
@@ -34,5 +34,6 @@ def beam_request(token_ids: Sequence[int], *, length_penalty: float = 1.0, **fie
 
 
 def submission(handle: int, token_ids: Sequence[int], **fields: Any) -> Submission:
-    """The same, with the handle that the engine knows it by."""
-    return Submission(handle, generate_request(token_ids, **fields))
+    """The same, with the handle that the engine knows it by, and `terms` if they are given."""
+    terms = fields.pop("terms", Terms())
+    return Submission(handle, generate_request(token_ids, **fields), terms=terms)

@@ -22,8 +22,10 @@ from tests.support.requests import beam_request, submission
 from tests.support.scripted import EOS, VOCABULARY, checksum, likeliest, scripted_engine
 
 from quire_engine.engine import Engine
-from quire_engine.sequence import Emission, Sequence, Submission
+from quire_engine.sequence import Emission, Sequence, Submission, Terms
 from quire_protocol import GenerateRequest
+
+TERMS = st.builds(Terms, st.sampled_from(["a", "b", "c"]), st.sampled_from([1.0, 1.0, 3.0]))
 
 MOST_STEPS = 20_000
 """More than any of these workloads takes; a halt fails the test instead of hanging it."""
@@ -66,7 +68,7 @@ class Workload(RuleBasedStateMachine):
         block_size=st.sampled_from([1, 2, 4]),
         budget=st.integers(1, 24),
         seats=st.integers(1, 6),
-        policy=st.sampled_from(["fcfs", "priority"]),
+        policy=st.sampled_from(["fcfs", "priority", "fair"]),
         caching=st.booleans(),
     )
     def start(self, num_blocks: int, block_size: int, budget: int, seats: int, policy: str, caching: bool) -> None:
@@ -81,12 +83,14 @@ class Workload(RuleBasedStateMachine):
         )
         self.longest = min(40, num_blocks * block_size)
         self.asked: dict[int, GenerateRequest] = {}
+        self.terms: dict[int, Terms] = {}
         self.told: dict[tuple[int, int], list[Emission]] = {}
         self.aborted: set[tuple[int, int]] = set()
 
     @rule(
         pattern=st.sampled_from([(1,), (1, 2), (1, 1, 2)]),  # few different prompts, and blocks that look alike
         length=st.integers(1, 16),
+        terms=TERMS,
         fields=st.fixed_dictionaries(
             {
                 "n": st.sampled_from([1, 1, 1, 2, 3]),
@@ -100,15 +104,16 @@ class Workload(RuleBasedStateMachine):
             }
         ),
     )
-    def add(self, pattern: tuple[int, ...], length: int, fields: dict[str, Any]) -> None:
+    def add(self, pattern: tuple[int, ...], length: int, terms: Terms, fields: dict[str, Any]) -> None:
         prompt = list(islice(cycle(pattern), min(length, self.longest - 1)))
-        asked = submission(len(self.asked), prompt, **fields)
-        self.asked[asked.handle] = asked.request
+        asked = submission(len(self.asked), prompt, terms=terms, **fields)
+        self.asked[asked.handle], self.terms[asked.handle] = asked.request, asked.terms
         self.engine.add(asked)
 
     @rule(
         pattern=st.sampled_from([(1,), (1, 2)]),
         length=st.integers(1, 16),
+        terms=TERMS,
         fields=st.fixed_dictionaries(
             {
                 "n": st.integers(1, 4),
@@ -122,10 +127,10 @@ class Workload(RuleBasedStateMachine):
             }
         ),
     )
-    def search(self, pattern: tuple[int, ...], length: int, fields: dict[str, Any]) -> None:
+    def search(self, pattern: tuple[int, ...], length: int, terms: Terms, fields: dict[str, Any]) -> None:
         prompt = list(islice(cycle(pattern), min(length, self.longest - 1)))
-        asked = Submission(len(self.asked), beam_request(prompt, **fields))
-        self.asked[asked.handle] = asked.request
+        asked = Submission(len(self.asked), beam_request(prompt, **fields), terms=terms)
+        self.asked[asked.handle], self.terms[asked.handle] = asked.request, asked.terms
         self.engine.add(asked)
 
     @precondition(lambda self: self.asked)
@@ -162,7 +167,7 @@ class Workload(RuleBasedStateMachine):
         self.engine = scripted_engine(**decisions.model_dump())
         for handle, choices in unfinished.items():
             emitted = {index: tuple(self.tokens(handle, index)) for index in choices}
-            self.engine.add(Submission(handle, self.asked[handle], emitted))
+            self.engine.add(Submission(handle, self.asked[handle], emitted, terms=self.terms[handle]))
             if not emitted.get(0, (0,)):
                 self.told.pop((handle, 0), None)  # prompt scores without a token are told again from the first on
 

@@ -55,7 +55,7 @@ def check_request(request: GenerateRequest, decisions: Decisions, *, has_tokeniz
     if request.beam_search is not None:
         _check_search(request, request.beam_search, decisions)
     if request.priority != 0 and decisions.scheduling_policy != "priority":
-        problem = f"priority is {request.priority}, but this server serves first come, first served."
+        problem = f"priority is {request.priority}, but this server serves by {decisions.scheduling_policy}."
         raise RequestError(
             f"{problem} Leave it out, or start the server with scheduling_policy=priority.", param="priority"
         )

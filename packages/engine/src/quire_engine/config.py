@@ -49,8 +49,8 @@ class EngineConfig(BaseModel):
     """Size of the KV cache in bytes; measured when absent."""
     enable_prefix_caching: bool = True
     """Keep finished blocks and reuse them for prompts that begin alike."""
-    scheduling_policy: SchedulingPolicy = "fcfs"
-    """Order of the waiting line: first come first served, or lowest `priority` first."""
+    scheduling_policy: SchedulingPolicy = "fair"
+    """Order of service: fair (keys have equal shares of the tokens, by their weights; within one, first come first served), fcfs (first come first served), or priority (lowest `priority` first)."""  # noqa: E501
     max_num_queued_reqs: Annotated[int, Field(ge=1)] = 4096
     """Requests that may wait in line; those that come while it is full are refused (429) and told when to come back."""
     max_num_queued_tokens: Annotated[int, Field(ge=1)] = 4_194_304
@@ -176,7 +176,7 @@ class Decisions(BaseModel):
     enable_prefix_caching: bool
     """Whether prompts that begin alike share blocks."""
     scheduling_policy: SchedulingPolicy
-    """Order of the waiting line."""
+    """Order of service."""
     max_num_queued_reqs: int = 4096
     """Requests that may wait in line."""
     max_num_queued_tokens: int = 4_194_304

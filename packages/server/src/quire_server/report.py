@@ -12,6 +12,13 @@ from quire_server.settings import ServerSettings
 
 WIDTH = 100
 
+ORDERS = {
+    "fcfs": "first come, first served",
+    "priority": "lowest priority first",
+    "fair": "keys in turn, by their shares",
+}
+"""What each order of service is called."""
+
 
 def check(config: EngineConfig) -> int:
     """Load the model, print what was decided, and let it go again. Formats are those that its chat template shows."""
@@ -46,7 +53,7 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
         f"{decisions.kv_cache_tokens:,} tokens in {decisions.num_blocks:,} blocks of {decisions.block_size} "
         f"({size(decisions.kv_cache_bytes)}); {prefix}",
     )
-    order = "lowest priority first" if decisions.scheduling_policy == "priority" else "first come, first served"
+    order = ORDERS[decisions.scheduling_policy]
     yield (
         "batch",
         f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step; {order}",

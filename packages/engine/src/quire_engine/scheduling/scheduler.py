@@ -12,7 +12,8 @@ from quire_engine.kv.pool import Block, BlockPool
 from quire_engine.scheduling.batch import Batch, BlockCopy, Span, SpanResult
 from quire_engine.scheduling.beams import BeamGroup, BeamRules
 from quire_engine.scheduling.deadlines import Deadlines
-from quire_engine.scheduling.policy import RANKS, Line
+from quire_engine.scheduling.fairness import Fair
+from quire_engine.scheduling.policy import RANKS, Order, Ranked
 from quire_engine.scheduling.search import Move, Moves, Search
 from quire_engine.scheduling.stopping import ending, ends_next, is_over, over, room_for
 from quire_engine.sequence import Emission, FinishReason, Sequence, TokenLogprobs
@@ -28,6 +29,8 @@ class Step:
         self.spans: list[Span] = []
         self.admitted: list[Sequence] = []
         self.is_short_of_blocks = False
+        self.taken: set[Sequence] = set()
+        """Those that have a span."""
         self.is_waited_for = False
         """Whether somebody sits it out, who will get on by itself."""
 
@@ -37,6 +40,7 @@ class Step:
         if length == sequence.pending > 1 and sequence.guide is not None and sequence.guide.is_late:
             length -= 1  # nothing could be drawn yet
         self.spans.append(Span(sequence, sequence.computed, length))
+        self.taken.add(sequence)
         self.budget -= length
 
     def batch(self, copies: Iterable[BlockCopy]) -> Batch:
@@ -83,9 +87,9 @@ class Scheduler:
         self.prefix_caching = prefix_caching
         self.max_length = min(max_model_len, len(pool.blocks) * block_size)
         self.eos_token_ids = frozenset(eos_token_ids)
-        self.rank = RANKS[policy]
-        self.waiting = Line(self.rank)
-        self.running = Line(self.rank)
+        self.order: Order = Fair() if policy == "fair" else Ranked(RANKS[policy])
+        self.waiting = self.order.waiting
+        self.running = self.order.running
         self.siblings: dict[int, list[Sequence]] = {}
         """By handle: choices that join the waiting line once their prompt is computed."""
         self.searches: dict[int, Search] = {}
@@ -119,6 +123,7 @@ class Scheduler:
                 sequence.shares_blocks = bool(siblings)
                 sequence.salt = b"alone %d" % leader.arrival
         self.requests[leader.handle] = {sequence.index: sequence for sequence in sequences}
+        self.order.enter(leader.terms)
         if leader.terms.deadline is not None:
             self.deadlines.add(leader.handle, leader.terms.deadline)
         self.counters.prompt_tokens += leader.prompt_length
@@ -194,15 +199,18 @@ class Scheduler:
         """Spend this step's token budget: running sequences first, then the waiting line."""
         step = Step(self.max_tokens)
         self._make_way()
-        for sequence in tuple(self.running):  # a copy: extend() may preempt from the tail
-            if sequence.is_running and not self._extend(sequence, step):
-                break
+        for sequence in self.order.in_turn():  # some of them may have to give way meanwhile
+            while self.waiting and self.order.precedes(self.waiting.first, sequence):
+                if not self._admit(self.waiting.first, step):
+                    break
+            if sequence.is_running:
+                self._extend(sequence, step)
         while self.waiting and (self._admit(self.waiting.first, step) or self._relieve(self.waiting.first, step)):
             pass
         while self.waiting and not step.spans and not step.is_waited_for:
             # who runs is settled, and waits for somebody in line
             if self.running:
-                self._preempt(self.running.last)
+                self._preempt(self.order.yielding(()))
             step.is_short_of_blocks = False
             self._admit(self.waiting.first, step)
         return step.batch(self.copies.values())
@@ -215,6 +223,8 @@ class Scheduler:
         for sequence in batch.admitted:
             if sequence.is_running:
                 self._suspend(sequence)
+                if sequence.preemptions == 0:
+                    self.order.took_back(sequence)
 
     def foresee(self, batch: Batch) -> Batch:
         """The batch after `batch`, whose tokens are still being drawn: one token more for each that goes on.
@@ -243,27 +253,22 @@ class Scheduler:
             return False
         if any(s.handle in self.siblings or s.processors is not None or s.guide is not None for s in sequences):
             return False
-        return not self.waiting or not (
-            self._has_room_for(self.waiting.first) or self.rank(self.waiting.first) < self.rank(self.running.last)
-        )
+        return not any(self._fits((each,), ()) or self.order.may_displace(each) for each in self.order.heads())
 
-    def _extend(self, sequence: Sequence, step: Step) -> bool:
-        """Give a running sequence its share of the step; False if nothing is left to share."""
-        if step.budget == 0:
-            return False
-        if sequence.pending == 0:  # settled
-            return True
+    def _extend(self, sequence: Sequence, step: Step) -> None:
+        """Give a running sequence its share of the step, if anything is left to share."""
+        if step.budget == 0 or sequence.pending == 0:  # settled
+            return
         if sequence.sits_out:  # asked once in a step: a guide may become ready meanwhile
             step.is_waited_for = True
-            return True
+            return
         while not self._reserve(sequence):
             step.is_short_of_blocks = True
-            victim = self.running.last
+            victim = self.order.yielding(step.taken)
             self._preempt(victim)
             if victim is sequence:
-                return False
+                return
         step.take(sequence)
-        return True
 
     def _reserve(self, sequence: Sequence) -> bool:
         """See to it that a running sequence has blocks for all of its tokens; False if too few are free."""
@@ -298,6 +303,7 @@ class Scheduler:
         sequence.is_running = True
         if sequence.preemptions == 0:
             self._begun.add(sequence.handle)
+            self.order.began(sequence)
         step.admitted.append(sequence)
         if sequence.guide is not None:
             sequence.guide.begin()
@@ -315,16 +321,21 @@ class Scheduler:
         return mate is not None
 
     def _make_way(self) -> None:
-        """Let the first in line take the place of running sequences of a lower class, the last ones first."""
-        while self.waiting and self.running and self.rank(self.waiting.first) < self.rank(self.running.last):
-            if self._has_room_for(self.waiting.first):
-                break
-            self._preempt(self.running.last)
+        """Let those who are next in line take the places of running sequences, as the order of service has it."""
+        if self.waiting and self.running:
+            for sequence in self.order.displaced(self._fits, self.max_tokens):
+                self._preempt(sequence)
 
-    def _has_room_for(self, sequence: Sequence) -> bool:
-        prefix = self._cached_prefix(sequence)
-        fresh = self._blocks_for(sequence) - len(prefix)
-        return len(self.running) < self.max_running and self.pool.fits(prefix, fresh)
+    def _fits(self, newcomers: Seq[Sequence], gone: Collection[Sequence]) -> bool:
+        """Whether sequences in line could run together, once some of those that run have given way."""
+        if len(self.running) - len(gone) + len(newcomers) > self.max_running:
+            return False
+        prefixes = [self._cached_prefix(sequence) for sequence in newcomers]
+        kept = {block for prefix in prefixes for block in prefix}
+        fresh = sum(self._blocks_for(s) - len(prefix) for s, prefix in zip(newcomers, prefixes, strict=True))
+        released = Counter(block for sequence in gone for block in sequence.blocks if block not in kept)
+        free = self.pool.num_free + sum(block.refs == count for block, count in released.items())
+        return fresh <= free - sum(block.refs == 0 for block in kept)
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a running sequence's blocks away; it waits in its old place to be computed again."""
@@ -445,6 +456,7 @@ class Scheduler:
         is_complete = is_over(sequence) and not ends_early
         ended = over(sequence) if is_complete else ended
         self.counters.generation_tokens += count
+        self.order.drew(sequence, count)
         if ended is not None:
             self._end(sequence, ended.reason)
         return Emission(
@@ -471,6 +483,7 @@ class Scheduler:
             return told
         moves = search.advance()
         self.counters.generation_tokens += len(search.live)
+        self.order.drew(sequence, len(search.live))
         if search.is_over:
             return told + self._conclude(search)
         self._carry_out(moves)
@@ -568,6 +581,7 @@ class Scheduler:
         if not choices:
             del self.requests[sequence.handle]
             self.deadlines.discard(sequence.handle)
+            self.order.leave(sequence.terms)
             self.searches.pop(sequence.handle, None)
         siblings = self.siblings.get(sequence.handle, [])
         if sequence in siblings:
