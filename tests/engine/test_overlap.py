@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Sequence as Seq
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.support.scripted import VOCABULARY, Script, ScriptedRunner, checksum,
 
 from quire_engine.engine import Engine
 from quire_engine.scheduling.scheduler import Scheduler
+from quire_engine.sequence import Sequence
 
 
 def engine_of(
@@ -116,24 +118,45 @@ def test_all_aborted_leaves_nothing_behind_and_the_next_request_is_served() -> N
 
 
 @pytest.mark.parametrize("failing", [1, 2, 3])
-def test_a_step_that_fails_ends_its_sequences_and_no_others(failing: int) -> None:
+def test_a_step_that_fails_once_is_computed_in_parts_and_nobody_notices(failing: int) -> None:
     engine = engine_of(overlapped=True, script=count_up, failing_steps=[failing])
     for handle in range(3):
         engine.add(submission(handle, [10 * (handle + 1)], max_tokens=5 + handle))
     answers = finish(engine)
-    assert [answers[handle, 0].finish_reason for handle in range(3)] == ["error"] * 3
-    engine.add(submission(9, [50], max_tokens=2))
-    assert finish(engine)[9, 0].tokens == [51, 52]
+    for handle in range(3):
+        first = 10 * (handle + 1) + 1
+        assert answers[handle, 0].tokens == [*range(first, first + 5 + handle)]
     check_idle(engine.scheduler)
 
 
-def test_a_step_launched_ahead_that_fails_spares_who_had_ended_before_it() -> None:
-    engine = engine_of(overlapped=True, script=count_up, failing_steps=[3])
+def test_who_ends_before_a_step_launched_ahead_and_would_fail_in_it_has_ended_well() -> None:
+    def fail(sequence: Sequence, context: Seq[int]) -> int:
+        if context[-1] == 3:
+            raise RuntimeError("a token that was told to fail")
+        return count_up(sequence, context)
+
+    engine = engine_of(overlapped=True, script=fail)
     engine.add(submission(0, [1], max_tokens=50, stop_token_ids=[3]))  # ends by the second step, is in the third
     engine.add(submission(1, [20], max_tokens=6))
     answers = finish(engine)
     assert (answers[0, 0].tokens, answers[0, 0].finish_reason) == ([2, 3], "stop")
-    assert answers[1, 0].finish_reason == "error"
+    assert answers[1, 0].tokens == [*range(21, 27)]
+    check_idle(engine.scheduler)
+
+
+def test_who_makes_steps_fail_ends_alone_with_what_it_had() -> None:
+    def fail(sequence: Sequence, context: Seq[int]) -> int:
+        if context[-1] == 33:
+            raise RuntimeError("a token that was told to fail")
+        return count_up(sequence, context)
+
+    engine = engine_of(overlapped=True, script=fail)
+    for handle in range(5):
+        engine.add(submission(handle, [10 * (handle + 1)], max_tokens=6))
+    answers = finish(engine)
+    assert (answers[2, 0].tokens, answers[2, 0].finish_reason) == ([31, 32, 33], "error")
+    for handle in (0, 1, 3, 4):
+        assert answers[handle, 0].tokens == [*range(10 * handle + 11, 10 * handle + 17)]
     check_idle(engine.scheduler)
 
 

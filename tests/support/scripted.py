@@ -106,6 +106,9 @@ class ScriptedRunner:
     def improve(self) -> bool:
         return False
 
+    def mend(self, blocks: Seq[int]) -> list[int]:
+        return []  # all that a token can be is a number
+
     def close(self) -> None:
         self.is_closed = True
 
@@ -213,8 +216,14 @@ def load_endless(config: EngineConfig, *, progress: bool = False) -> Engine:
 
 
 def load_failing(config: EngineConfig, *, progress: bool = False) -> Engine:
-    """An engine whose third step fails."""
-    return scripted_engine(failing_steps=[3])
+    """An engine that cannot compute its first request's third token."""
+
+    def fail_once(sequence: Sequence, context: Seq[int]) -> int:
+        if sequence.arrival == 0 and sequence.output_length == 2:
+            raise RuntimeError("a token that was told to fail")
+        return checksum(sequence, context)
+
+    return scripted_engine(fail_once)
 
 
 def load_refused(config: EngineConfig, *, progress: bool = False) -> Engine:

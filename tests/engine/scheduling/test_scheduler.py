@@ -340,20 +340,6 @@ def test_retracting_an_admission_gives_its_blocks_back() -> None:
     assert engine.stats().preemptions == 0
 
 
-def test_a_step_that_fails_ends_its_sequences_and_no_others() -> None:
-    engine = scripted_engine(failing_steps=[2], max_num_batched_tokens=3)
-    engine.add(submission(0, prompt(3), max_tokens=5))
-    engine.step()
-    engine.add(submission(1, prompt(6), max_tokens=2))
-    engine.add(submission(2, prompt(3), max_tokens=2))
-    failed = engine.step()
-    check_invariants(engine.scheduler)
-    assert [(e.handle, e.finish_reason) for e in failed] == [(0, "error"), (1, "error")]
-    assert failed[0].error is not None
-    assert "RuntimeError" in failed[0].error
-    assert tokens(run(engine)[2, 0]) == tokens(run(engine_with(submission(2, prompt(3), max_tokens=2)))[2, 0])
-
-
 def test_a_sequence_whose_token_cannot_be_drawn_ends_alone_and_publishes_nothing() -> None:
     engine = engine_with(submission(0, prompt(9)), submission(1, prompt(9, start=50)))
     batch = engine.scheduler.schedule()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence as Seq
 from typing import Any
 
 import pytest
 from tests.support.invariants import check_invariants
 from tests.support.plain_beams import plain_beam_search
 from tests.support.requests import beam_request, submission
-from tests.support.scripted import EOS, ScriptedRunner, likeliest, scripted_engine
+from tests.support.scripted import EOS, ScriptedRunner, checksum, likeliest, scripted_engine
 
 from quire_engine.engine import Engine
-from quire_engine.sequence import Emission, Submission
+from quire_engine.sequence import Emission, Sequence, Submission
 
 PROMPT = [3, 1, 4, 1, 5, 9]
 
@@ -169,10 +170,14 @@ def test_aborting_any_of_its_choices_ends_it() -> None:
 
 
 def test_it_fails_as_a_whole() -> None:
-    engine = scripted_engine(failing_steps=[3], max_num_batched_tokens=2)
+    def fail(sequence: Sequence, context: Seq[int]) -> int:
+        if sequence.index == 2:
+            raise RuntimeError("a beam that was told to fail")
+        return checksum(sequence, context)
+
+    engine = scripted_engine(fail, max_num_batched_tokens=2)
     engine.add(searching(prompt=[1, 2]))
     told = run(engine)
-    assert [span[1] for span in batches(engine)[-1]] == [2]
     assert [(e.handle, e.index, e.finish_reason) for e in told] == [(0, index, "error") for index in range(3)]
     assert engine.stats().kv_usage == 0
 

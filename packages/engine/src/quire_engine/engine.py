@@ -8,6 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple, Protocol
 
+from quire_engine.blame import Parts
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.constraint import Guide
 from quire_engine.extensions import Extension, allowed_names, applied
@@ -39,6 +40,10 @@ class Flight(NamedTuple):
 
     batch: Batch
     pending: Pending
+
+
+ALONE = 8
+"""Steps in which a suspected request is computed alone before it is one like all others."""
 
 
 class NeverStarted:
@@ -90,6 +95,12 @@ class Engine:
         """Which requests ran for the first time in the last step, or gave way."""
         self._next: Flight | None = None
         """What the overlapped loop has launched already."""
+        self._refused: list[Emission] = []
+        """What the next step says of requests that could not even be taken in."""
+        self._suspects: dict[int, int] = {}
+        """By handle: steps in which a request that an engine may have ended by is still computed alone."""
+        self._doubted: set[Sequence] = set()
+        """Those that are computed for the second time, as the model gave no numbers for them in the first."""
 
     @classmethod
     def load(cls, config: EngineConfig, *, progress: bool = False) -> Engine:
@@ -110,7 +121,14 @@ class Engine:
 
     def add(self, submission: Submission) -> None:
         """Take in a request that check_request() has passed."""
-        self.scheduler.add(self._sequences(submission), self._beam_rules(submission.request))
+        try:
+            sequences, rules = self._sequences(submission), self._beam_rules(submission.request)
+        except Exception as error:
+            self._refuse(submission, error)
+            return
+        self.scheduler.add(sequences, rules)
+        if submission.is_suspect:
+            self._suspects[submission.handle] = ALONE
 
     def abort(self, handle: int, index: int | None = None) -> None:
         """Forget a request, or one choice of it, and free its blocks at once; nothing is emitted for it any more."""
@@ -124,7 +142,8 @@ class Engine:
         """End what is late, and compute one batch; return what each sequence emitted."""
         began = self._clock()
         late, steps = self.scheduler.expire(began), self.scheduler.counters.steps
-        emissions = self._step()
+        refused, self._refused = self._refused, []
+        emissions = refused + self._step()
         if self.scheduler.counters.steps > steps:
             self.scheduler.counters.busy_seconds += self._clock() - began
         self.progress = self.scheduler.progress(began)
@@ -132,38 +151,41 @@ class Engine:
 
     def _step(self) -> list[Emission]:
         """Compute one batch."""
-        if self.decisions.async_scheduling:
-            return self._overlapped_step()
-        batch = self.scheduler.schedule()
-        if not batch:
-            return self._rest()
+        flight, self._next = self._next, None
+        if flight is None or not flight.batch.is_wanted:
+            batch = self.scheduler.schedule()
+            if not batch:
+                return self._rest()
+            if self._suspects:
+                return self._suspicious_step(batch)
+            flight = self._launch(batch)
+        following = self._launch_ahead(flight.batch)
         try:
-            results = self.runner.run(batch).wait()
+            results = flight.pending.wait()
         except Exception as error:
-            return self._give_up(batch, error)
-        return self.scheduler.commit(batch, results)
+            return self._recover(flight.batch, error)  # the following one is forgotten: it is planned again
+        self._next = following
+        return self._take_in(flight.batch, results)
 
-    def _overlapped_step(self) -> list[Emission]:
-        """The same, with the device at work on the next batch while this one's tokens are read and committed.
+    def _launch(self, batch: Batch) -> Flight:
+        """Start computing a batch."""
+        try:
+            return Flight(batch, self.runner.run(batch))
+        except Exception as error:
+            return Flight(batch, NeverStarted(error))
+
+    def _launch_ahead(self, batch: Batch) -> Flight | None:
+        """Overlapped, the device is at work on the next batch while this one's tokens are read and committed.
 
             schedule   launch n   foresee   launch n+1   wait n   commit n   foresee   launch n+2   wait n+1 …
             device     [-------- n --------][-------------- n+1 --------------][-------------- n+2 -----------
 
         Only what is certain is launched ahead. Who ends at n is in n+1 all the same, which is passed over.
         """
-        flight = self._next
-        if flight is None or not flight.batch.is_wanted:
-            flight = self._launch(self.scheduler.schedule())
-        self._next = None
-        if flight is None:
-            return self._rest()
-        following = self._launch(self.scheduler.foresee(flight.batch))
-        try:
-            results = flight.pending.wait()
-        except Exception as error:
-            return self._give_up(flight.batch, error)  # the following one too: it has no sequences but these
-        self._next = following
-        return self.scheduler.commit(flight.batch, results)
+        if self._suspects or not self.decisions.async_scheduling:
+            return None
+        following = self.scheduler.foresee(batch)
+        return self._launch(following) if following else None
 
     def _rest(self) -> list[Emission]:
         """There is nothing to compute: wait a little where that is because guides are not ready."""
@@ -171,19 +193,10 @@ class Engine:
             self.guides.rest()
         return []
 
-    def _launch(self, batch: Batch) -> Flight | None:
-        """Start computing a batch, unless it is empty."""
-        if not batch:
-            return None
-        try:
-            return Flight(batch, self.runner.run(batch))
-        except Exception as error:
-            return Flight(batch, NeverStarted(error))
-
     @property
     def has_work(self) -> bool:
         """Whether there are requests: step() computes something for them, or waits for guides."""
-        return self.scheduler.has_work
+        return self.scheduler.has_work or bool(self._refused)
 
     def improve(self) -> bool:
         """Use an idle moment to become faster, a second at most; False when there is nothing to do."""
@@ -201,12 +214,54 @@ class Engine:
         if self.guides is not None:
             self.guides.close()
 
-    def _give_up(self, batch: Batch, error: Exception) -> list[Emission]:
-        """End the sequences of a batch that could not be computed; all others go on."""
-        logger.error("A step of %d sequences failed.", len(batch.spans), exc_info=error)
-        self.scheduler.retract(batch)
-        reason = f"The step that computed this request failed ({type(error).__name__}); the server's log has the cause."
-        return self.scheduler.fail((span.sequence for span in batch.spans), reason)
+    def _recover(self, batch: Batch, error: Exception) -> list[Emission]:
+        """Compute a batch that failed in parts, so that whoever made it fail ends alone. DeviceFault if none can be."""
+        logger.warning("A step of %d sequences failed, and is computed in parts.", len(batch.spans), exc_info=error)
+        parts = Parts(self.runner, batch)
+        results = parts.after(error)
+        return self._take_in(parts.batch, results)
+
+    def _suspicious_step(self, batch: Batch) -> list[Emission]:
+        """Compute those alone by whom an engine may have ended: should this one end too, it is known by whom."""
+        parts = Parts(self.runner, batch)
+        results = parts.apart(self._suspects)
+        there = {span.sequence.handle for span in batch.spans}
+        left = {handle: steps - (handle in there) for handle, steps in self._suspects.items()}
+        emissions = self._take_in(parts.batch, results)
+        self._suspects = {handle: n for handle, n in left.items() if n and handle in self.scheduler.requests}
+        return emissions
+
+    def _take_in(self, batch: Batch, results: list[SpanResult]) -> list[Emission]:
+        """Take in what a step computed, but for what is not to be trusted."""
+        if any(result.is_poisoned for result in results):
+            self._mend([span.sequence for span, result in zip(batch.spans, results, strict=True) if result.is_poisoned])
+        return self.scheduler.commit(batch, results)
+
+    def _mend(self, poisoned: list[Sequence]) -> None:
+        """Have those computed anew for whom the model gave no numbers; who was already is left to its error.
+
+        What is no number may come from the cache, wherever it was made: who takes a block from there takes it along.
+        """
+        poisoned = [sequence for sequence in poisoned if sequence.is_running]
+        again = [sequence for sequence in poisoned if sequence not in self._doubted]
+        lost = [sequence for sequence in poisoned if sequence in self._doubted]
+        self._doubted = {s for s in self._doubted if s.index in self.scheduler.requests.get(s.handle, {})} | {*again}
+        bad = {*self.runner.mend(sorted({block.index for sequence in poisoned for block in sequence.blocks}))}
+        logger.warning("The model gave no numbers for %d sequences; %d blocks had none.", len(poisoned), len(bad))
+        self.scheduler.distrust(bad, spared=lost)
+        for sequence in again:
+            self.scheduler.compute_anew(sequence)
+
+    def _refuse(self, submission: Submission, error: Exception) -> None:
+        """End a request that could not be taken in; the others go on."""
+        logger.error("Request %d could not be taken in.", submission.handle, exc_info=error)
+        result, handle = SpanResult.failed(error), submission.handle
+        choices = sorted(submission.emitted_ids or range(submission.request.sampling_params.n))
+        self.scheduler.counters.finished["error"] += len(choices)
+        self._refused += [
+            Emission(handle, index, (), finish_reason="error", error=result.error, param=result.param)
+            for index in choices
+        ]
 
     def _beam_rules(self, request: GenerateRequest) -> BeamRules | None:
         """How a request searches, if it does."""

@@ -8,6 +8,7 @@ QuireError
 │   └── GrammarError            a schema, regex or grammar that cannot be used
 ├── Overloaded                  the waiting line is full; try again later
 │   └── DeadlineUnreachable     its answer would come too late
+├── DeviceFault                 the device computes nothing any more: the engine must be loaded again
 └── EngineStopped               the engine ended for good
 """
 
@@ -52,6 +53,14 @@ class Overloaded(QuireError):
 
 class DeadlineUnreachable(Overloaded):
     """The request would not be answered before its deadline; the message has both times."""
+
+
+class DeviceFault(QuireError):
+    """Nothing can be computed any more in this process. `suspects` are the handles of the requests that it was at."""
+
+    def __init__(self, message: str, *, suspects: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.suspects = suspects
 
 
 class EngineStopped(QuireError):

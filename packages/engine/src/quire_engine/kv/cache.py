@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -60,6 +62,17 @@ class KVCache:
         """Overwrite blocks with other ones in every layer: both [n] int64, no target twice."""
         for tensor in (*self.keys, *self.values):
             tensor[targets] = tensor[sources]
+
+    def mend(self, blocks: Sequence[int]) -> list[int]:
+        """Write zeros over those of these blocks that hold what is no finite number, in any layer; which those were."""
+        at = torch.tensor(blocks, dtype=torch.int64, device=self.keys[0].device)
+        is_bad = torch.zeros(len(blocks), dtype=torch.bool, device=at.device)
+        for tensor in (*self.keys, *self.values):
+            is_bad |= ~tensor[at].isfinite().flatten(1).all(1)
+        bad = at[is_bad]
+        for tensor in (*self.keys, *self.values):
+            tensor[bad] = 0
+        return cast("list[int]", bad.tolist())
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,11 +14,12 @@ from quire_engine.config import LogprobsMode
 from quire_engine.kv.cache import KVCache
 from quire_engine.model.forward import Forward
 from quire_engine.model.seam import Pass
+from quire_engine.runner.faults import named_faults
 from quire_engine.runner.pack import PackedBatch, Packer
 from quire_engine.runner.rehearsal import made_up
 from quire_engine.sampling.base import Step
 from quire_engine.sampling.logprobs import Scores, score
-from quire_engine.sampling.sampler import Sampled, Sampler
+from quire_engine.sampling.sampler import NO_NUMBERS, Sampled, Sampler, is_nan
 from quire_engine.scheduling.batch import Batch, SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
 from quire_engine.transit import sent
@@ -68,6 +70,7 @@ class EagerPending:
     """In the order of rows."""
     spans: int
 
+    @named_faults()
     def wait(self) -> list[SpanResult]:
         """One result for each span."""
         results = [SpanResult()] * self.spans
@@ -75,8 +78,10 @@ class EagerPending:
             for span, result in zip(self.sampling, self.sampled.read(), strict=True):
                 results[span] = result
         for part in self.prompt:
-            so_far = results[part.span]
-            results[part.span] = replace(so_far, prompt_logprobs=(*so_far.prompt_logprobs, *part.read()))
+            so_far, scores = results[part.span], part.read()
+            if any(map(is_nan, scores)):
+                so_far, scores = NO_NUMBERS, []
+            results[part.span] = replace(so_far, prompt_logprobs=(*so_far.prompt_logprobs, *scores))
         return results
 
 
@@ -120,11 +125,18 @@ class EagerRunner:
         """Where keys and values are."""
         return self._cache
 
+    @named_faults()
     @torch.inference_mode()
     def run(self, batch: Batch) -> EagerPending:
         """Compute a batch; on a CUDA device the work is only queued when this returns."""
         packed = self.pack(batch)
         return self.finish(packed, *self.compute(packed))
+
+    @named_faults()
+    @torch.inference_mode()
+    def mend(self, blocks: Seq[int]) -> list[int]:
+        """Zeros where the cache has no numbers."""
+        return self._cache.mend(blocks)
 
     def pack(self, batch: Batch) -> PackedBatch:
         """The tensors of a batch, on the device; what must be copied in the cache first is copied."""

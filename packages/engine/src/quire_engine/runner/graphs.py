@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 import torch
@@ -23,6 +23,7 @@ from torch import Tensor
 
 from quire_engine.attention import Layout
 from quire_engine.runner.eager import EagerPending, EagerRunner
+from quire_engine.runner.faults import named_faults
 from quire_engine.runner.pack import PackedBatch
 from quire_engine.scheduling.batch import Batch
 
@@ -178,6 +179,7 @@ class GraphRunner:
         self.refusal: str | None = None
         """Why nothing is captured any more."""
 
+    @named_faults()
     @torch.inference_mode()
     def run(self, batch: Batch) -> EagerPending:
         """Compute a batch; the work is only queued when this returns."""
@@ -189,6 +191,10 @@ class GraphRunner:
             return self._eager.finish(packed, *self._eager.compute(packed))
         self._inputs.load(packed, shape)
         return self._eager.finish(packed, graph()[: len(packed.sampling)], [])
+
+    def mend(self, blocks: Sequence[int]) -> list[int]:
+        """As the eager runner does."""
+        return self._eager.mend(blocks)
 
     @torch.inference_mode()
     def improve(self) -> bool:

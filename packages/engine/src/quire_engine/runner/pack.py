@@ -50,7 +50,7 @@ class Packer:
     """Packs batches for one device. Owns the seats."""
 
     def __init__(self, *, seats: int, max_model_len: int, block_size: int, device: torch.device) -> None:
-        self.seats = Seats(seats, -(-max_model_len // block_size))
+        self.seats = Seats(seats + 1, -(-max_model_len // block_size))  # one for a probe when all others are taken
         self.block_size = block_size
         self._device = device
 

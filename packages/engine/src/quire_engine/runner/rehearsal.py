@@ -18,7 +18,12 @@ def made_up(*, sequences: int, tokens: int, block_size: int) -> Batch:
     return Batch(tuple(Span(_sequence(length, blocks), 0, length) for length in lengths if length))
 
 
+def probe(block: Block) -> Batch:
+    """One token of a sequence that nobody asked for, in this block, which must be free to be written to."""
+    return Batch((Span(_sequence(1, [block]), 0, 1),))
+
+
 def _sequence(length: int, blocks: list[Block]) -> Sequence:
     return Sequence(
-        handle=0, index=0, tokens=[0] * length, prompt_length=length, params=PARAMS, seed=0, blocks=list(blocks)
+        handle=-1, index=0, tokens=[0] * length, prompt_length=length, params=PARAMS, seed=0, blocks=list(blocks)
     )

@@ -6,6 +6,7 @@ from time import monotonic
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from quire_engine.sampling.base import Rows, Step
@@ -46,12 +47,10 @@ class Masks:
         is_masked = False
         packed = np.full((len(self._rows.sequences), self._width), 0xFF, dtype=np.uint8)  # [n, V / 8]
         for mask, row, sequence in zip(packed, self._rows.numbers.tolist(), self._rows.sequences, strict=True):
-            failure = _failure(sequence, until)
-            if failure is not None:
+            try:
+                is_masked |= _write(mask, sequence, until)
+            except Exception as failure:  # also what a guide raises against its word: it is one row's
                 step.failures[row] = failure
-            elif sequence.guide is not None and sequence.guide.mask is not None:
-                mask[:] = sequence.guide.mask.view(np.uint8)[: self._width]
-                is_masked = True
         if not is_masked:  # all are reasoning within their budgets
             return
         excluded = self._excluded[sent(packed.astype(np.int64), logits.device)]  # [n, V / 8]
@@ -62,10 +61,17 @@ class Masks:
             logits[self._rows.index] = logits[self._rows.index].masked_fill_(excluded, float("-inf"))
 
 
-def _failure(sequence: Sequence, until: float) -> Exception | None:
-    """Why a row cannot be drawn, or not yet."""
+def _write(mask: NDArray[np.uint8], sequence: Sequence, until: float) -> bool:
+    """Write what a row's guide allows, [V / 8]; False where that is anything. Raises why a row cannot be drawn, or not
+    yet.
+    """
     guide = sequence.guide
     assert guide is not None, "only rows with guides are masked"
     if not guide.wait(until - monotonic()):
-        return NotReady()
-    return guide.failure
+        raise NotReady
+    if guide.failure is not None:
+        raise guide.failure
+    if guide.mask is None:
+        return False
+    mask[:] = guide.mask.view(np.uint8)[: len(mask)]
+    return True

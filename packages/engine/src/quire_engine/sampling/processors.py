@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quire_engine.errors import RequestError
 from quire_engine.extensions import ProcessorFailed, Processors
 from quire_engine.sampling.base import Rows, Step
 from quire_engine.sequence import Sequence
@@ -29,7 +28,7 @@ class CustomProcessors:
             try:
                 if _processors(sequence).prepare():
                     logits[row] = _processed(sequence, logits[row].clone())
-            except (RequestError, ProcessorFailed) as failure:
+            except Exception as failure:  # also what cannot be written back, whatever torch says of it
                 step.failures[row] = failure
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
-from math import isfinite
+from math import isfinite, isnan
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from quire_engine.config import LogprobsMode
+from quire_engine.errors import RequestError
+from quire_engine.extensions import ProcessorFailed
 from quire_engine.sampling.allowed_tokens import AllowedTokens
 from quire_engine.sampling.bad_words import BadWords
 from quire_engine.sampling.base import LogitsTransform, Rows, Step
@@ -26,6 +29,8 @@ from quire_engine.scheduling.batch import SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
 from quire_engine.transit import Returning, sent
 from quire_protocol import SamplingParams
+
+logger = logging.getLogger(__name__)
 
 # In the order in which they apply. Behind them comes what guides allow, then temperature, min-p, top-k and top-p, which
 # are the draw's. To add one: write its file, and one line here.
@@ -46,6 +51,12 @@ EXCLUDING: Mapping[str, str] = {
     "logits_processors": "logits_processors",
 }
 """Fields that can exclude tokens, and so all of them, each with the parameter it becomes."""
+
+
+NO_NUMBERS = SpanResult(
+    error="The model gave logits that are not finite numbers; the checkpoint may need another dtype.", is_poisoned=True
+)
+"""Of a span for which there is nothing to choose by."""
 
 
 class Columns:
@@ -114,7 +125,7 @@ class Sampled:
         tokens, best = (tensor.tolist() for tensor in self.returning.get())
         return [
             SpanResult(token=token, logprobs=scores.get(row))
-            if isfinite(best[row]) and row not in self.failures
+            if isfinite(best[row]) and row not in self.failures and not is_nan(scores.get(row))
             else self._failure(row, best[row])
             for row, token in enumerate(tokens)
         ]
@@ -123,20 +134,23 @@ class Sampled:
         """Why a row has no token, and the field that is to blame."""
         params = self.columns.sequences[row].params
         if failure := self.failures.get(row):
-            if isinstance(failure, NotReady):
-                return SpanResult()
-            return SpanResult(error=str(failure), param=getattr(failure, "param", None))
-        if best == float("-inf"):
-            guide = self.columns.sequences[row].guide
-            excluding = [guide.param] if guide is not None and guide.param is not None else []
-            excluding += [field for field, name in EXCLUDING.items() if getattr(params, name)]
+            if not isinstance(failure, NotReady | RequestError | ProcessorFailed):
+                logger.error("A row could not be drawn.", exc_info=failure)
+            return SpanResult() if isinstance(failure, NotReady) else SpanResult.failed(failure)
+        guide = self.columns.sequences[row].guide
+        excluding = [guide.param] if guide is not None and guide.param is not None else []
+        excluding += [field for field, name in EXCLUDING.items() if getattr(params, name)]
+        if best == float("-inf") and excluding:
             reason = f"No token is left to draw: {' and '.join(excluding)} exclude them all."
-            return SpanResult(error=reason, param=excluding[0] if excluding else None)
+            return SpanResult(error=reason, param=excluding[0])
         if params.logits_processors:
-            return SpanResult(error="The logits processors left logits that are not finite numbers.")
-        return SpanResult(
-            error="The model gave logits that are not finite numbers; the checkpoint may need another dtype."
-        )
+            return replace(NO_NUMBERS, error="The logits processors left logits that are not finite numbers.")
+        return NO_NUMBERS
+
+
+def is_nan(scores: TokenLogprobs | None) -> bool:
+    """Whether there are scores, and they are no numbers: a mask may hide such logits from the draw."""
+    return scores is not None and isnan(scores.logprob)
 
 
 class Sampler:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
+from quire_engine.errors import RequestError
+from quire_engine.extensions import ProcessorFailed
 from quire_engine.sequence import Sequence, TokenLogprobs
 
 
@@ -81,3 +83,15 @@ class SpanResult:
     """Why no token could be drawn (logits that are not numbers, say); the scheduler ends this sequence alone."""
     param: str | None = None
     """The field of the request that is to blame for the error, if one is."""
+    is_poisoned: bool = False
+    """Whether the error is that the model gave no numbers, so that its blocks are not to be trusted either."""
+
+    @classmethod
+    def failed(cls, error: Exception) -> Self:
+        """What is told of an error that one request raised: all of it where that was written for clients."""
+        if isinstance(error, RequestError):
+            return cls(error=str(error), param=error.param)
+        if isinstance(error, ProcessorFailed):
+            return cls(error=str(error))
+        kind = type(error).__name__
+        return cls(error=f"This request could not be computed ({kind}); the server's log has the cause.")

@@ -215,6 +215,18 @@ class Scheduler:
             self._admit(self.waiting.first, step)
         return step.batch(self.copies.values())
 
+    def distrust(self, blocks: Collection[int], spared: Collection[Sequence] = ()) -> None:
+        """Let blocks (by number) be found by nobody; who runs on one is computed anew, but for those `spared`."""
+        self.pool.unpublish(self.pool.blocks[index] for index in blocks)
+        for sequence in tuple(self.running):
+            if sequence not in spared and any(block.index in blocks for block in sequence.blocks):
+                self._preempt(sequence)
+
+    def compute_anew(self, sequence: Sequence) -> None:
+        """Let a running sequence begin again, on what is published by others at most."""
+        if sequence.is_running:
+            self._preempt(sequence)
+
     def retract(self, batch: Batch) -> None:
         """Undo the schedule() that gave `batch`, none of which was computed, so that the next one can give it again.
 
