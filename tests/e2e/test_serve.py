@@ -7,11 +7,15 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 from tests.support.processes import END, QUIRE, START, Server, quire, quire_serve
+
+from quire_protocol import sse
+from quire_server.serve import Exit
 
 CHAT = "/v1/chat/completions"
 LONG = {
@@ -20,6 +24,7 @@ LONG = {
     "ignore_eos": True,
     "stream": True,
 }
+ENDLESS = {**LONG, "max_tokens": 1900}
 
 
 def test_it_says_what_was_decided_and_where_it_is(server: Server) -> None:
@@ -43,19 +48,52 @@ def test_a_signal_lets_what_runs_finish_and_ends_well(number: signal.Signals) ->
         assert server.process.wait(END) == 0
 
 
-def test_what_does_not_finish_in_time_is_cut_off() -> None:
-    endless = {**LONG, "max_tokens": 1900}
+def events(lines: Iterator[str]) -> list[sse.Event]:
+    """What comes up to [DONE]."""
+    return [*sse.decode(f"{line}\n" for line in lines)]
+
+
+def test_what_does_not_finish_in_time_is_cut_off_and_told() -> None:
     with (
         quire_serve("--shutdown-timeout", "0") as server,
         httpx.Client(base_url=server.address, timeout=END) as client,
-        client.stream("POST", CHAT, json=endless) as answer,
+        client.stream("POST", CHAT, json=ENDLESS) as answer,
     ):
         lines = answer.iter_lines()
         next(lines)
         server.process.send_signal(signal.SIGTERM)
-        with pytest.raises(httpx.RemoteProtocolError):
-            list(lines)
-        assert server.process.wait(END) == 0
+        error = events(lines)[-1].json()["error"]
+        assert (error["code"], error["reason"]) == (503, "shutting_down")
+        assert server.process.wait(END) == Exit.CUT_OFF
+
+
+def test_while_it_waits_for_what_runs_it_refuses_what_comes_and_a_second_signal_cuts_off() -> None:
+    with (
+        quire_serve("--shutdown-timeout", "600") as server,
+        httpx.Client(base_url=server.address, timeout=END) as client,
+        client.stream("POST", CHAT, json=ENDLESS) as answer,
+    ):
+        lines = answer.iter_lines()
+        next(lines)
+        assert client.get("/readyz").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
+        wait_until_not_ready(client)
+        assert client.get("/livez").status_code == 200
+        assert client.get("/health").status_code == 200
+        refused = client.post(CHAT, json=LONG)
+        assert (refused.status_code, refused.json()["error"]["reason"]) == (503, "shutting_down")
+        assert refused.headers["retry-after"] == "1"
+        assert refused.headers["connection"] == "close"
+        assert next(line for line in lines if line).startswith("data: ")  # what runs goes on
+        server.process.send_signal(signal.SIGTERM)
+        assert events(lines)[-1].json()["error"]["reason"] == "shutting_down"
+        assert server.process.wait(END) == Exit.CUT_OFF
+
+
+def wait_until_not_ready(client: httpx.Client) -> None:
+    give_up = time.monotonic() + END
+    while client.get("/readyz").status_code == 200:
+        assert time.monotonic() < give_up, "it is still ready"
 
 
 def test_an_address_that_is_taken_is_told_before_anything_is_loaded() -> None:

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from quire_protocol.base import OpenAIBaseModel as OpenAIBaseModel
     from quire_protocol.base import RequestModel as RequestModel
     from quire_protocol.base import random_uuid as random_uuid
+    from quire_protocol.cancellation import AbortRequest as AbortRequest
+    from quire_protocol.cancellation import AbortResponse as AbortResponse
+    from quire_protocol.cancellation import CancelledRequest as CancelledRequest
     from quire_protocol.chat import Annotation as Annotation
     from quire_protocol.chat import AnnotationURLCitation as AnnotationURLCitation
     from quire_protocol.chat import ChatCompletionAudio as ChatCompletionAudio
@@ -130,6 +133,8 @@ if TYPE_CHECKING:
     from quire_protocol.usage import UsageInfo as UsageInfo
 
 _MODULE_OF = {
+    "AbortRequest": "cancellation",
+    "AbortResponse": "cancellation",
     "Annotation": "chat",
     "AnnotationURLCitation": "chat",
     "AnyResponseFormat": "formats",
@@ -138,6 +143,7 @@ _MODULE_OF = {
     "AudioResponseFormat": "audio",
     "BeamSearchParams": "sampling",
     "Bound": "limits",
+    "CancelledRequest": "cancellation",
     "ChatCompletionAudio": "chat",
     "ChatCompletionContentPartParam": "messages",
     "ChatCompletionLogProb": "logprobs",

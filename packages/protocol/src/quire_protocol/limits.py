@@ -78,6 +78,7 @@ DEFAULT_LIMITS = Limits(
         "model": NAME,
         "user": NAME,
         "request_id": NAME,
+        "request_ids": Bound(text=1024, items=_MOST),
         "cache_salt": NAME,
         "previous_response_id": NAME,
         "lora_name": NAME,

@@ -99,8 +99,10 @@ class Serving:
         return ModelNotFound(f"There is no model {shown(model)} here, but {', '.join(self.names)}.", param="model")
 
     def admit(self, request: ServedRequest, http: Request) -> tuple[str, ...]:
-        """Refuse what the request's fields forbid, and everything once the server is about to end; return a sentence for
-        each field that goes without effect."""
+        """Refuse what the request's fields forbid; return a sentence for each field that goes without effect.
+
+        ShuttingDown once the server is about to end.
+        """
         self.closing.check()
         if isinstance(request, ChatCompletionRequest | CompletionRequest) and request.user:
             name_user(http, request.user)

@@ -30,6 +30,10 @@ class ModelNotFound(RequestError):
     """The request names a model that is not served here."""
 
 
+class RequestNotFound(RequestError):
+    """No such request is being answered."""
+
+
 class AnswerFailed(QuireError):
     """The engine gave an answer up; the message says why."""
 
@@ -58,6 +62,7 @@ class Told(NamedTuple):
 
 TOLD: tuple[tuple[type[QuireError], Told], ...] = (
     (ModelNotFound, Told(HTTPStatus.NOT_FOUND)),
+    (RequestNotFound, Told(HTTPStatus.NOT_FOUND)),
     (RequestError, Told(HTTPStatus.BAD_REQUEST)),
     (DeadlineUnreachable, Told(HTTPStatus.TOO_MANY_REQUESTS, "deadline_unreachable", is_final=True)),
     (Overloaded, Told(HTTPStatus.TOO_MANY_REQUESTS, "queue_full")),

@@ -1,4 +1,8 @@
-"""`quire serve`: the engine's process first, then the application, then requests until a signal says stop."""
+"""`quire serve`: the engine's process first, then the application, then requests until a signal says stop.
+
+A first signal stops it in order: /readyz says no, new requests are refused with 503, and those that run get
+--shutdown-timeout to finish; what is left is cut off with an error. A second one cuts off at once.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +16,10 @@ import ssl
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from enum import IntEnum
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
@@ -28,9 +33,24 @@ if TYPE_CHECKING:
     from uvicorn import Config, Server
 
     from quire_engine.async_engine import AsyncEngine
+    from quire_server.dependencies import Serving
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 2048
+LAST_WORDS = 2.0
+"""Seconds in which those who are cut off can be told so."""
+CUT_OFF = "The server has ended before this answer was complete."
+
+
+class Exit(IntEnum):
+    """How `quire serve` ends, as the exit status of its process. 2 stands for what was asked wrongly, as everywhere."""
+
+    DONE = 0
+    """As a signal asked, and everybody was answered."""
+    FAILED = 1
+    """The engine did not start, or ended for good."""
+    CUT_OFF = 3
+    """As a signal asked, but some answers were cut off."""
 
 
 def serve(config: EngineConfig, settings: ServerSettings) -> int:
@@ -42,14 +62,14 @@ def serve(config: EngineConfig, settings: ServerSettings) -> int:
             return runner.run(_serve(config, settings, listener))
         except EngineStopped as error:
             print(f"quire: {error}", file=sys.stderr)
-            return 1
+            return Exit.FAILED
         finally:
             if settings.uds is not None:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(settings.uds)
 
 
-async def _serve(config: EngineConfig, settings: ServerSettings, listener: socket.socket) -> int:
+async def _serve(config: EngineConfig, settings: ServerSettings, listener: socket.socket) -> Exit:
     """The engine's process first, as it takes longest; then somebody who answers; then what answers in earnest."""
     began = time.perf_counter()
     name = report.model_name(config)
@@ -61,7 +81,7 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
             building = asyncio.create_task(asyncio.to_thread(build_application, settings))
             engine = await stop.unless_asked(starting)
             if engine is None:
-                return 0
+                return Exit.DONE
             try:
                 say(*report.lines(report.described(name, engine.decisions)))
                 app = await building
@@ -73,10 +93,10 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
                     say(*report.lines(described(serving.answers, settings)))
                 entrance.open(app)
                 announce(name, settings, listener, began)
-                await answered
+                await first_of(stop.asked.wait(), engine.until_stopped(), asyncio.wait((answered,)))
+                return await wind_up(serving, entrance, stop)
             finally:
                 await engine.close()
-    return 0
 
 
 async def start_engine(config: EngineConfig) -> AsyncEngine:
@@ -103,13 +123,9 @@ async def start_engine(config: EngineConfig) -> AsyncEngine:
 async def answering(
     entrance: Entrance, settings: ServerSettings, listener: socket.socket, stop: Stop
 ) -> AsyncIterator[asyncio.Task[None]]:
-    """Answer requests from now on, and at the end give those that run some time to finish.
-
-    The task ends when the server was told to stop.
-    """
+    """Answer requests meanwhile. The task ends when nobody is answered any more, whyever."""
     listening = asyncio.Event()
     server = await asyncio.to_thread(lambda: make_server(uvicorn_config(entrance, settings), listening.set))
-    server.should_exit = stop.asked.is_set()
     stop.server = server
     answered = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -122,6 +138,39 @@ async def answering(
         await answered
 
 
+async def wind_up(serving: Serving, entrance: Entrance, stop: Stop) -> Exit:
+    """Take no more requests, let those that run finish, and cut off what does not. EngineStopped if that is why.
+
+    The listener stays open meanwhile, so that whoever asks is told.
+    """
+    from quire_server.errors import ShuttingDown
+
+    engine, patience = serving.engine, serving.settings.shutdown_timeout
+    serving.closing.begin()
+    if engine.is_healthy and not entrance.is_empty:
+        say(f"stopping: what runs gets {patience:g} s to finish; a second signal cuts it off")
+        await first_of(entrance.until_empty(), stop.insisted.wait(), engine.until_stopped(), asyncio.sleep(patience))
+    cut_off = not entrance.is_empty
+    if cut_off:
+        stop.hurry()
+        engine.cut_off(ShuttingDown(CUT_OFF))
+        await first_of(entrance.until_empty(), asyncio.sleep(LAST_WORDS))
+    if not engine.is_healthy:
+        raise EngineStopped(await engine.until_stopped())
+    return Exit.CUT_OFF if cut_off else Exit.DONE
+
+
+async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait until one of these is over; the others are given up."""
+    tasks = [asyncio.create_task(each) for each in waits]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 def announce(name: str, settings: ServerSettings, listener: socket.socket, began: float) -> None:
     """Say where the server is to be found, once it is; the last line is the one that scripts wait for."""
     address = url(settings, listener)
@@ -131,10 +180,11 @@ def announce(name: str, settings: ServerSettings, listener: socket.socket, began
 
 
 class Stop:
-    """Hears SIGINT and SIGTERM: the first asks for an orderly end, a second one ends at once."""
+    """Hears SIGINT and SIGTERM: the first asks for an orderly end, a second one insists on an end at once."""
 
     def __init__(self) -> None:
         self.asked = asyncio.Event()
+        self.insisted = asyncio.Event()
         self.server: Server | None = None
 
     @contextlib.contextmanager
@@ -151,10 +201,15 @@ class Stop:
 
     def ask(self) -> None:
         """Once: stop when what runs is done. Twice: stop."""
-        if self.server is not None:
-            self.server.force_exit = self.asked.is_set()
-            self.server.should_exit = True
+        if self.asked.is_set():
+            self.insisted.set()
+            self.hurry()
         self.asked.set()
+
+    def hurry(self) -> None:
+        """Let the HTTP layer wait for nobody when it ends."""
+        if self.server is not None:
+            self.server.force_exit = True
 
     async def unless_asked(self, starting: asyncio.Task[AsyncEngine]) -> AsyncEngine | None:
         """What `starting` gives; None when told to stop first, and then it is undone."""
@@ -198,7 +253,7 @@ def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
         backlog=BACKLOG,
         lifespan="off",
         server_header=False,
-        timeout_graceful_shutdown=int(settings.shutdown_timeout),
+        timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout)),
     )
 
 

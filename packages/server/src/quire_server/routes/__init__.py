@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from quire_server.routes import chat, completions, generate, health, models, tokenization, tokenizer_info
+from quire_server.routes import (
+    admin,
+    cancellation,
+    chat,
+    completions,
+    generate,
+    health,
+    models,
+    tokenization,
+    tokenizer_info,
+)
 from quire_server.settings import ServerSettings
 
 ROUTERS: tuple[APIRouter, ...] = (
     chat.router,
     completions.router,
     generate.router,
+    cancellation.router,
     models.router,
     tokenization.router,
     health.router,
@@ -20,7 +31,7 @@ ROUTERS: tuple[APIRouter, ...] = (
 OPTIONAL: tuple[tuple[str, APIRouter], ...] = (("enable_tokenizer_info_endpoint", tokenizer_info.router),)
 """Routes that a setting switches on: (setting, router)."""
 
-ADMIN: tuple[APIRouter, ...] = ()
+ADMIN: tuple[APIRouter, ...] = (admin.router,)
 """Routes for administration, also of every server: whoever calls one needs an admin key, whatever else is open."""
 
 
