@@ -7,6 +7,11 @@ from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tests.support.scripted import scripted_engine
+
+from quire_engine.config import EngineConfig
+from quire_engine.engine import Engine
+from quire_engine.errors import DeviceFault
 from quire_engine.runner.base import Pending, Runner
 from quire_engine.scheduling.batch import Batch, SpanResult
 
@@ -97,3 +102,14 @@ def first(count: int, rule: Rule) -> Rule:
         return error
 
     return limited
+
+
+def load_fatal(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine whose device is lost by whatever has a 66 in it, as soon as that has two tokens."""
+
+    def rule(batch: Batch) -> Exception | None:
+        lost = any(66 in s.sequence.tokens[:1] and s.sequence.output_length == 2 for s in batch.spans)
+        return DeviceFault("the device is gone") if lost else None
+
+    engine = scripted_engine(seed=config.seed)
+    return Engine(FaultyRunner(engine.runner, rule), engine.decisions)

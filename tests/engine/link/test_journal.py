@@ -135,3 +135,27 @@ def test_an_engine_that_has_ended_has_no_cache_left_to_reset() -> None:
     journal.hear(Report([], Stats(), resets=1))
     assert journal.broken_off().resets == 2
     assert journal.note_without_engine(ResetPrefixCache()).resets == 1
+
+
+def test_those_by_whom_an_engine_may_have_ended_are_suspects_of_the_next_one() -> None:
+    journal = journal_of(*(submission(handle, [1]) for handle in range(4)))
+    assert journal.broken_off((1, 2, 9)).emissions == []
+    assert [command.submission.is_suspect for command in journal.resume()] == [False, True, True, False]
+
+
+def test_a_suspect_that_an_engine_ended_by_alone_is_ended() -> None:
+    journal = journal_of(submission(0, [1]), submission(1, [1], n=2))
+    journal.broken_off((0, 1))
+    report = journal.broken_off((1,))
+    assert [(each.handle, each.index, each.finish_reason) for each in report.emissions] == [
+        (1, 0, "error"),
+        (1, 1, "error"),
+    ]
+    assert report.stats.finished == {"error": 2}
+    assert [each.handle for each in resumed(journal)] == [0]
+
+
+def test_who_was_alone_by_chance_is_tried_once_more() -> None:
+    journal = journal_of(submission(0, [1]))
+    assert journal.broken_off((0,)).emissions == []
+    assert [command.submission.is_suspect for command in journal.resume()] == [True]

@@ -64,4 +64,11 @@ class DeviceFault(QuireError):
 
 
 class EngineStopped(QuireError):
-    """The engine ended for good; no request will be answered any more."""
+    """The engine ended for good; no request will be answered any more.
+
+    `suspects` are the handles of the requests that it was at, where it could still say so.
+    """
+
+    def __init__(self, message: str, *, suspects: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.suspects = suspects

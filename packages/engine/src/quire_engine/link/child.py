@@ -52,7 +52,7 @@ def run(connection: socket.socket) -> int:
     except Exception as error:
         if not isinstance(error, ConfigError):  # a refusal is the parent's to show
             logger.error("The engine ended.", exc_info=error)
-        tell(Failed(type(error).__name__, str(error)))
+        tell(Failed(type(error).__name__, str(error), getattr(error, "suspects", ())))
         return 1
     return 0
 

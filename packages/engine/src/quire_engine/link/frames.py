@@ -66,6 +66,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     kind: str
     """The exception's name: a ConfigError arrives as one."""
     message: str
+    suspects: tuple[int, ...] = ()
+    """The handles of the requests that it was at, where that may be why."""
 
 
 class Report(msgspec.Struct, frozen=True, tag=True):

@@ -7,7 +7,7 @@ told are drawn again, and are the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from random import Random
@@ -41,6 +41,8 @@ class Request:
         """Those that have not finished."""
         self.scored = 0
         """Prompt positions whose log-probabilities were told."""
+        self.is_suspect = False
+        """Whether an engine may have ended by it."""
 
     def hear(self, emission: Emission) -> Emission:
         """Take in what a choice gave. It is passed on as if the engine had always been the same."""
@@ -67,7 +69,7 @@ class Request:
     def resumed(self) -> Submission:
         """What another engine is told, to go on with the choices that have not finished."""
         emitted = {index: tuple(told.token_ids) for index, told in self.choices.items()}
-        return replace(self.submission, emitted_ids=emitted, scored=self.scored)
+        return replace(self.submission, emitted_ids=emitted, scored=self.scored, is_suspect=self.is_suspect)
 
 
 class Journal:
@@ -106,11 +108,25 @@ class Journal:
         self._latest = _summed(report.stats, self._before)
         return replace(report, emissions=emissions, stats=self._latest)
 
-    def broken_off(self) -> Report:
-        """The engine has ended: everybody waits from now on, and nothing is cached any more."""
+    def broken_off(self, suspects: Sequence[int] = ()) -> Report:
+        """The engine has ended: everybody waits from now on, and nothing is cached any more.
+
+        Those by whom it may have ended are computed alone by the next one. If that ends too, it is clear by whom: that
+        request ends.
+        """
         resets, self._resets = self._resets, 0
         self._before = self._latest
-        return self._standing([], resets)
+        known = [handle for handle in suspects if handle in self._requests]
+        is_clear = len(suspects) == 1 and all(self._requests[handle].is_suspect for handle in known)
+        for handle in known:
+            self._requests[handle].is_suspect = True
+        ended = [emission for handle in known for emission in self._convicted(handle)] if is_clear else []
+        return replace(self._without_engine(ended, "error", len(ended)), resets=resets)
+
+    def _convicted(self, handle: int) -> list[Emission]:
+        """End the request by which engines end."""
+        error = "The engine failed twice while it computed this request, the second time alone; the log has the cause."
+        return [Emission(handle, index, (), finish_reason="error", error=error) for index in self._drop(handle)]
 
     def resume(self) -> Iterator[Add]:
         """What a new engine is told first: every request that is being answered, the oldest first."""

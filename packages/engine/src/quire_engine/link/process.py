@@ -67,8 +67,8 @@ class ProcessLink:
         match await self._child.receive():
             case Report() as report:
                 return report
-            case Failed(_, message):
-                raise EngineStopped(f"The engine ended: {message}")
+            case Failed(_, message, suspects):
+                raise EngineStopped(f"The engine ended: {message}", suspects=suspects)
             case Ready():
                 raise AssertionError("an engine is ready once")
 

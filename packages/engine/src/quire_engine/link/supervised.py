@@ -81,7 +81,7 @@ class SupervisedLink:
             try:
                 return self._journal.hear(await self._link.receive())
             except EngineStopped as error:
-                await self._bury(str(error))
+                await self._bury(str(error), error.suspects)
         return self._news.popleft()
 
     async def sleep(self) -> None:
@@ -111,10 +111,11 @@ class SupervisedLink:
         if link is not None:
             await link.close()
 
-    async def _bury(self, reason: str) -> None:
-        """The engine has ended."""
+    async def _bury(self, reason: str, suspects: tuple[int, ...] = ()) -> None:
+        """The engine has ended, perhaps by one of these requests."""
         link, self._link = self._link, None
-        self._tell(self._journal.broken_off())
+        self._broken_at = monotonic()
+        self._tell(self._journal.broken_off(suspects))
         if link is not None:
             await link.close()
         if self._is_wanted:
