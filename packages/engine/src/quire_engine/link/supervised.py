@@ -51,6 +51,8 @@ class SupervisedLink:
         """What came about without an engine, and was not received yet."""
         self._deaths: deque[float] = deque()
         """When engines ended by themselves, within the window."""
+        self._broken_at = 0.0
+        """When there was an engine last."""
         self._is_wanted = True
         """Whether there is to be an engine; if not, it sleeps."""
         self._turning = asyncio.Lock()
@@ -151,6 +153,8 @@ class SupervisedLink:
         for command in self._journal.resume():
             link.send(command)
         self._link = link
+        if self.state == "restarting":
+            logger.warning("The engine is there again, after %.1f seconds.", monotonic() - self._broken_at)
         self._turn("ready")
 
     def _count_death(self, reason: str) -> None:
