@@ -12,6 +12,7 @@ import pytest
 from tests.engine.text.formats.chunking import calls_of, read
 from tests.engine.text.formats.constrained import OFFERED, random_answer
 from tests.support.grammars import takes, vocabulary
+from tests.support.tokenizer_kinds import tokenizer_of
 
 from quire_engine.errors import GrammarError, RequestError
 from quire_engine.text.answers import Answers
@@ -290,6 +291,97 @@ def test_beam_searches_have_a_thinking_budget_only_where_they_ask_for_one():
 def test_a_thinking_budget_needs_a_format_of_reasoning():
     with pytest.raises(RequestError, match="--reasoning-parser"):
         answers().rendered(chat(thinking_token_budget=5))
+
+
+def of_words(**options: Any) -> Answers:
+    """Answers of a model whose tokens add to a text what depends on those beside them."""
+    return Answers(tokenizer_of("word-piece"), tool_format("hermes"), None, **options)
+
+
+def test_calls_that_only_the_server_holds_to_schemas_are_free_where_no_grammar_can_be_followed():
+    request = chat(tools=[tool("tide")])
+    assert of_words().rendered(request).constraint is None
+    events = read(parser_of(of_words(), request), [call("tide", {"city": "Kiel"})])
+    assert [name for name, _ in calls_of(events)] == ["tide"]
+
+
+@pytest.mark.parametrize(
+    ("asked", "param"),
+    [
+        ({"response_format": AS_PERSON}, "response_format"),
+        ({"structured_outputs": {"regex": "a"}}, "structured_outputs"),
+        ({"tools": [tool("tide")], "tool_choice": "required"}, "tools"),
+        ({"tools": [tool("tide", strict=True)]}, "tools"),
+    ],
+)
+def test_what_is_asked_for_and_cannot_be_followed_is_refused_before_the_engine_sees_it(asked, param):
+    with pytest.raises(RequestError, match="depends on the tokens beside it") as refused:
+        of_words().rendered(chat(**asked))
+    assert refused.value.param == param
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {**WEATHER, "type": ["object", "null"]},
+        {"anyOf": [WEATHER, {"type": "string"}]},
+        {"$ref": "#/$defs/any", "$defs": {"any": {"anyOf": [WEATHER, {"type": "array"}]}}},
+    ],
+)
+def test_arguments_are_an_object_whatever_else_their_schema_allows(parameters):
+    made = grammar(chat(tools=[tool("tide", parameters)], tool_choice="required"), answers())
+    assert takes(made, call("tide", {"city": "Kiel"}))
+    for other in ("Kiel", [], None):
+        assert not takes(made, call("tide", other))
+
+
+@pytest.mark.parametrize("reasoning", ["think_tags", "mistral"])
+@pytest.mark.parametrize("thought", ["", "Hm."])
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [
+        ({"regex": "\\n- .*"}, "\n- a"),
+        ({"choice": ["\n", "x"]}, "\n"),
+        ({"grammar": 'start: "\\n\\n" "a"'}, "\n\na"),
+    ],
+)
+def test_newlines_that_a_form_begins_with_are_told(reasoning, thought, form, text):
+    made, request = answers(reasoning=reasoning), chat(structured_outputs=form)
+    marks = reasoning_format(reasoning)
+    whole = f"{marks.begin}{thought}{marks.end}{text}" if thought else text
+    assert takes(grammar(request, made), whole)
+    told = read(parser_of(made, request), [whole])
+    assert told == [*([Reasoning(thought)] if thought else []), Content(text)]
+
+
+def test_newlines_behind_reasoning_are_no_part_of_a_form_that_cannot_begin_with_one():
+    made, request = answers(reasoning="think_tags"), chat(response_format=AS_PERSON)
+    whole = '<think>\nHm.\n</think>\n\n{"name": "Ada"}'
+    assert takes(grammar(request, made), whole)
+    assert read(parser_of(made, request), [whole]) == [Reasoning("Hm."), Content('{"name": "Ada"}')]
+
+
+def test_marks_of_harmony_within_a_form_are_text():
+    made = answers("harmony", "harmony")
+    request = chat(response_format=AS_PERSON)
+    text = '{"name": "<|end|> and <|start|>assistant<|channel|>final"}'
+    whole = f"<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{text}"
+    assert takes(grammar(request, made), f"<|channel|>final<|message|>{text}", as_pieces=True)
+    assert read(parser_of(made, request), [whole]) == [Reasoning("Hm."), Content(text)]
+
+
+def test_a_thinking_budget_needs_marks_that_are_the_same_tokens_everywhere():
+    made = Answers(tokenizer_of("unigram"), None, reasoning_format("granite"), thinking_budget=100)
+    assert made.rendered(chat()).thinking is None
+    with pytest.raises(RequestError, match="'Here is my response:' ends is not seen") as refused:
+        made.rendered(chat(thinking_token_budget=5))
+    assert refused.value.param == "thinking_token_budget"
+
+
+def test_what_models_may_leave_out_of_a_mark_is_no_part_of_it_for_a_budget():
+    thinking = answers(reasoning="gemma4", thinking_budget=9).rendered(chat()).thinking
+    assert thinking is not None
+    assert thinking.begin == tuple(vocabulary().tokens("<|channel>"))
 
 
 def test_special_tokens_that_are_marks_are_shown_to_the_parser():

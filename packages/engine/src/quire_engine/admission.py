@@ -12,6 +12,7 @@ from quire_engine.errors import PromptTooLong, RequestError
 from quire_engine.sequence import rendered
 from quire_protocol import BeamSearchParams, GenerateRequest, SamplingParams
 from quire_protocol.logits_processors import name_of
+from quire_protocol.sampling import CONSTRAINTS
 
 MAX_CHOICES = 16_384
 """Choices of one request; each is a sequence of its own."""
@@ -95,9 +96,12 @@ def _check_built(request: GenerateRequest) -> None:
 def _check_form(request: GenerateRequest, *, has_tokenizer: bool) -> None:
     """What an answer's form needs, and what does not go with it."""
     added = rendered(request)
-    if request.sampling_params.structured_outputs is not None and added.constraint is None:
-        problem = "structured_outputs came without its grammar, which the text side writes for a tokenizer"
-        raise RequestError(f"{problem}: leave it out, or ask a server that has one.", param="structured_outputs")
+    wanted = request.sampling_params.structured_outputs
+    if wanted is not None and added.constraint is None:
+        problem = "came without its grammar, which the text side writes for a tokenizer: ask a server that has one"
+        if not wanted.constraints:
+            problem = f"names no form: give one of {', '.join(CONSTRAINTS)}"
+        raise RequestError(f"structured_outputs {problem}, or leave it out.", param="structured_outputs")
     asked = "thinking_token_budget" if added.constraint is None else added.constraint.param
     if added.constraint is None and added.thinking is None:
         return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import Field
@@ -39,6 +40,8 @@ _T = TypeVar("_T")
 
 _NO_ARGUMENTS: Mapping[str, Any] = {"type": "object", "properties": {}, "additionalProperties": False}
 _ANY_ARGUMENTS: Mapping[str, Any] = {"type": "object"}
+_BESIDE = ("a", ".", " ", "\n", "\n\n")
+"""Text that a mark may stand beside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,8 @@ class Plan:
     """Whether it may make more than one call."""
     is_strict: bool = False
     """Whether calls follow their schemas also where there need not be any."""
+    insists: bool = False
+    """Whether it is the request that wants a grammar, and not the server alone."""
     reasoning: ReasoningFormat | None = None
     is_open: bool = False
     """Whether the prompt has begun the reasoning."""
@@ -63,6 +68,9 @@ class Plan:
     """The form of an answer that is no call; None where it is free."""
     param: str = "tools"
     """The request's field that constrains the answer."""
+
+    is_verbatim: bool = False
+    """Whether what follows the reasoning is told as it stands: newlines and marks belong to its form."""
 
     @property
     def is_free(self) -> bool:
@@ -72,7 +80,9 @@ class Plan:
     def parser(self) -> Parser | None:
         """A parser for one answer; None where all text is content."""
         calls = self._calls_parser(self.tools) if self.tools else None
-        reasoning = self.reasoning and self.reasoning.parser(is_open=self.is_open, reads_calls=calls is not None)
+        reasoning = self.reasoning and self.reasoning.parser(
+            is_open=self.is_open, reads_calls=calls is not None, is_verbatim=self.is_verbatim
+        )
         return Chain(reasoning, calls) if reasoning and calls else reasoning or calls
 
     def _calls_parser(self, tools: ToolFormat) -> Parser:
@@ -161,7 +171,7 @@ class Answers:
         """The same for a request of token ids, whose answers are read by nobody here."""
         asked = params.structured_outputs
         has_form = asked is not None and bool(asked.constraints)
-        plan = Plan(asked=asked, param="structured_outputs") if has_form else Plan()
+        plan = Plan(asked=asked, param="structured_outputs", insists=True) if has_form else Plan()
         return Rendered(constraint=self._constraint(plan))
 
     def _plan(self, request: ChatCompletionRequest | CompletionRequest, prompt: str) -> Plan:
@@ -170,14 +180,14 @@ class Answers:
         has_form = asked is not None and bool(asked.constraints)
         is_format = request.response_format is not None and request.response_format.type != "text"
         param = "response_format" if is_format else "structured_outputs"
-        plan = Plan(asked=asked, param=param) if has_form else Plan()
+        plan = Plan(asked=asked, param=param, insists=True) if has_form else Plan()
         if not isinstance(request, ChatCompletionRequest):
             return plan
         if self.reasoning is not None:
             continued = _continued(request)
             is_open = self.reasoning.is_open(prompt, continued)
             if is_open or not continued.strip():  # marks and newlines in an answer that has begun are text
-                plan = replace(plan, reasoning=self.reasoning, is_open=is_open)
+                plan = replace(plan, reasoning=self.reasoning, is_open=is_open, is_verbatim=self._is_verbatim(plan))
         return self._with_tools(plan, request)
 
     def _with_tools(self, plan: Plan, request: ChatCompletionRequest) -> Plan:
@@ -191,6 +201,7 @@ class Answers:
                 problem = "calls of this model cannot be read: name their format with --tool-call-parser."
                 raise RequestError(f"tool_choice: {problem}", param="tool_choice")
             return plan
+        is_strict = any(tool.function.strict for tool in request.tools)
         named = choice.function.name if isinstance(choice, ChatCompletionNamedToolChoiceParam) else None
         offered = [(at, tool) for at, tool in enumerate(request.tools) if named in (None, tool.function.name)]
         return replace(
@@ -202,7 +213,8 @@ class Answers:
             given=tuple(_tool(tool) for _, tool in offered),
             must_call=must_call,
             several=named is None and request.parallel_tool_calls is not False,
-            is_strict=self._strictness or any(tool.function.strict for _, tool in offered),
+            is_strict=self._strictness or is_strict,
+            insists=plan.insists or must_call or is_strict,
         )
 
     def _checked_tool(self, place: int, tool: ChatCompletionToolsParam, must_follow: bool) -> Tool:
@@ -211,7 +223,7 @@ class Answers:
         offered = _tool(tool)
         try:
             document = _located(param, lambda: Document(offered.parameters, COMPACT, ""))
-            if document.enforced.get("type", "object") != "object":
+            if offered.parameters.get("type", "object") != "object":
                 raise GrammarError("The schema of a function's arguments is that of an object.", param=param)
             self._grammars.check_schema(document, param)
             if self.tools is not None:  # formats that write arguments one by one can hold to less
@@ -226,6 +238,11 @@ class Answers:
         """The grammar of the whole answer; None where it is free."""
         if plan.is_free:
             return None
+        if self._tokenizer.pieces is None:
+            if not plan.insists:
+                return None
+            problem = "what a token of this model's tokenizer adds to a text depends on the tokens beside it"
+            raise RequestError(f"{plan.param} cannot be held to: {problem}. Leave it out.", param=plan.param)
         grammar = _located(plan.param, lambda: self._grammar(plan))
         return Constraint(self._grammars.check(grammar, plan.param), plan.param, closes=self._closing)
 
@@ -236,7 +253,8 @@ class Answers:
             self._grammars.check_schema(document, plan.param)
         body = self._body(plan, notation, asked)
         if plan.reasoning is not None:
-            body = f"({plan.reasoning.span(notation, is_open=plan.is_open)}) ({body})"
+            span = plan.reasoning.span(notation, is_open=plan.is_open, is_verbatim=plan.is_verbatim)
+            body = f"({span}) ({body})"
         return notation.whole(body)
 
     def _body(self, plan: Plan, notation: GrammarText, asked: str | None) -> str:
@@ -257,6 +275,18 @@ class Answers:
         free = notation.any_text(but=[opening, *plan.tools.marks])  # parsers take some calls without their opening too
         return f"{free} ({calls} {free}){'*' if plan.several else '?'}"
 
+    def _is_verbatim(self, plan: Plan) -> bool:
+        """Whether a form may begin with a newline, which otherwise belongs to the reasoning; or end a message."""
+        assert self.reasoning is not None, "only behind reasoning it matters"
+        asked = plan.asked
+        if asked is None or self.reasoning.heading:
+            return asked is not None
+        if asked.json is not None or asked.json_object:
+            return False
+        notation = GrammarText(self._tokenizer)
+        body = _located(plan.param, lambda: form(asked, notation))
+        return b"\n" in self._grammars.first_bytes(notation.whole(body))
+
     def _no_call(self, plan: Plan, notation: GrammarText) -> str:
         """Text that does not begin as calls do, and has no mark of them: there is no opening to tell them by."""
         assert plan.tools is not None
@@ -275,12 +305,32 @@ class Answers:
             raise RequestError(f"thinking_token_budget: {problem}", param="thinking_token_budget")
         if plan.reasoning is None:
             return None
+        marks = self._thinking_marks
+        if marks is None:
+            if asked is None or asked < 0:
+                return None
+            problem = f"where {plan.reasoning.end!r} ends is not seen in this model's tokens"
+            raise RequestError(f"thinking_token_budget: {problem}. Leave it out.", param="thinking_token_budget")
         default = None if request.use_beam_search else self._thinking_budget  # which would refuse all beam searches
         limit = default if asked is None else asked
         if limit is None or limit < 0:
             return None
-        begin, end = (self._tokenizer.encode(mark, False) for mark in (plan.reasoning.begin, plan.reasoning.end))
-        return Thinking(limit, tuple(begin), tuple(end), is_open=plan.is_open)
+        begin, end = marks
+        return Thinking(limit, begin, end, is_open=plan.is_open)
+
+    @cached_property
+    def _thinking_marks(self) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+        """The tokens of what begins and ends reasoning; None if these are others in one text than in another."""
+        assert self.reasoning is not None, "only its marks are asked for"
+        begin = self._ids_of(self.reasoning.begin.removesuffix(self.reasoning.label))
+        end = self._ids_of(self.reasoning.end)
+        return (begin, end) if begin and end else None
+
+    def _ids_of(self, mark: str) -> tuple[int, ...] | None:
+        """The tokens of a mark; None if they are others in one text than in another."""
+        ids = self._tokenizer.encode(mark, False)
+        texts = (self._tokenizer.encode(before + mark + after, False) for before in _BESIDE for after in _BESIDE)
+        return tuple(ids) if all(_stands_in(text, ids) for text in texts) else None
 
     def _shown(self, plan: Plan) -> frozenset[int]:
         """The special tokens that the parsers of an answer have to see."""
@@ -292,6 +342,11 @@ class Answers:
 def _continued(request: ChatCompletionRequest) -> str:
     """The text that the answer goes on with; empty where it begins anew."""
     return content_text(request.messages[-1]) if request.continue_final_message else ""
+
+
+def _stands_in(ids: list[int], part: list[int]) -> bool:
+    """Whether these ids have that part, one after the other."""
+    return any(ids[at : at + len(part)] == part for at in range(len(ids) - len(part) + 1))
 
 
 def _located(param: str, make: Callable[[], _T]) -> _T:
@@ -309,6 +364,7 @@ def _tool(tool: ChatCompletionToolsParam) -> Tool:
     parameters = tool.function.parameters
     if parameters is None:
         return Tool(tool.function.name, _NO_ARGUMENTS)
-    if not parameters.keys() & {"type", "$ref", "anyOf", "allOf", "oneOf"}:
-        parameters = {"type": "object", **parameters}
-    return Tool(tool.function.name, parameters)
+    kinds = parameters.get("type", "object")
+    if isinstance(kinds, list) and "object" in kinds:  # arguments are an object, whatever else the schema allows
+        kinds = "object"
+    return Tool(tool.function.name, {**parameters, "type": kinds})

@@ -123,6 +123,11 @@ class ReasoningFormat(Protocol):
         ...
 
     @property
+    def label(self) -> str:
+        """The end of `begin` that models may leave out; empty for nearly all formats."""
+        ...
+
+    @property
     def end(self) -> str:
         """The text that ends reasoning, as its models write it: what a thinking budget forces."""
         ...
@@ -146,16 +151,18 @@ class ReasoningFormat(Protocol):
         """
         ...
 
-    def parser(self, *, is_open: bool, reads_calls: bool = True) -> Parser:
+    def parser(self, *, is_open: bool, reads_calls: bool = True, is_verbatim: bool = False) -> Parser:
         """A parser for one answer. What is not reasoning is Content.
 
-        With `reads_calls`, a tool format's parser reads that further: a call's marks are left in it.
+        With `reads_calls`, a tool format's parser reads that further: a call's marks are left in it. If it
+        `is_verbatim`, all that follows the reasoning (and the heading) is told as it stands, newlines and marks too.
         """
         ...
 
-    def span(self, notation: Notation, *, is_open: bool) -> str:
+    def span(self, notation: Notation, *, is_open: bool, is_verbatim: bool = False) -> str:
         """Reasoning and its marks, from the answer's beginning to where what follows may begin; may be nothing.
 
-        Where the prompt has opened it, it has to be closed.
+        Where the prompt has opened it, it has to be closed. Newlines that belong to the marks are part of it; none do
+        where what follows `is_verbatim`.
         """
         ...

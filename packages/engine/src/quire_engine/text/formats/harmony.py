@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from quire_engine.text.formats.events import Content, Event, Reasoning
-from quire_engine.text.formats.scanner import Pieces, Reading, Source, Waiting, told, until
+from quire_engine.text.formats.scanner import Pieces, Reading, Source, Waiting, content_to_the_end, told, until
 
 START, CHANNEL, CONSTRAIN, MESSAGE = "<|start|>", "<|channel|>", "<|constrain|>", "<|message|>"
 END, CALL, RETURN = "<|end|>", "<|call|>", "<|return|>"
@@ -71,11 +71,16 @@ class Header:
 
 
 def read_messages(
-    source: Source, read_call: Callable[[Header], Reading[str | None]] | None, *, is_open: bool = False
+    source: Source,
+    read_call: Callable[[Header], Reading[str | None]] | None,
+    *,
+    is_open: bool = False,
+    is_verbatim: bool = False,
 ) -> Reading[None]:
     """All messages of an answer; `read_call` reads those that call, and returns what ended them.
 
-    Without it, they are messages like others.
+    Without it, they are messages like others. If what follows the reasoning `is_verbatim`, the first message that is
+    neither a call nor reasoning is all of the rest, whatever marks it has.
     The channel `analysis` is reasoning. What stands outside of messages is content. Messages of a kind are lines.
     """
     seen: set[object] = set()
@@ -85,6 +90,9 @@ def read_messages(
             ended = yield from read_call(header)
         else:
             made: Callable[[str], Event] = Reasoning if header.channel == "analysis" else Content
+            if is_verbatim and made is Content and header.is_complete:
+                yield from content_to_the_end(source)
+                return
             text = until(source, *ENDS) if header.is_complete else _only(header.message)
             ended = yield from told(_on_a_new_line(text) if made in seen else text, made)
             seen.add(made)

@@ -268,6 +268,12 @@ def content(source: Source, *marks: str, after_call: bool = False) -> Reading[st
     return mark
 
 
+def content_to_the_end(source: Source) -> Reading[None]:
+    """All that follows, as it comes."""
+    while (yield from source.peek()):
+        yield Content(source.take(source.size))
+
+
 def without_end(pieces: Pieces[T], letters: str) -> Pieces[tuple[T, str]]:
     """The text without what it has of these letters at its end; those in its middle come with what follows them.
 

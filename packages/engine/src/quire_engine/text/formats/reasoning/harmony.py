@@ -33,6 +33,7 @@ class HarmonyReasoning:
     aliases: tuple[str, ...] = ("openai_gptoss", "gpt_oss", "openai")
     marks: tuple[str, ...] = MARKS
     begin: str = ANALYSIS
+    label: str = ""
     end: str = END
     heading: str = f"{CHANNEL}final{MESSAGE}"
 
@@ -45,16 +46,16 @@ class HarmonyReasoning:
         _, found, after = prompt.rpartition(ANALYSIS)
         return bool(found) and not any(mark in after for mark in MARKS)
 
-    def parser(self, *, is_open: bool, reads_calls: bool = True) -> Parser:
+    def parser(self, *, is_open: bool, reads_calls: bool = True, is_verbatim: bool = False) -> Parser:
         """A parser for one answer. Where nobody reads its calls, they are messages like others."""
 
         def read(source: Source) -> Reading[None]:
             passed_on = partial(_passed_on, source) if reads_calls else None
-            return read_messages(source, passed_on, is_open=is_open)
+            return read_messages(source, passed_on, is_open=is_open, is_verbatim=is_verbatim)
 
         return Reader(read)
 
-    def span(self, notation: Notation, *, is_open: bool) -> str:
+    def span(self, notation: Notation, *, is_open: bool, is_verbatim: bool = False) -> str:
         """Messages of reasoning, and what stands before the next message."""
         rest = notation.rule(f"{notation.until(END)} {notation.text(ASSISTANT)}")
         more = f"({notation.text(ANALYSIS)} {rest})*"

@@ -10,8 +10,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from quire_engine.text.formats.base import Notation
-from quire_engine.text.formats.events import Content, Reasoning
-from quire_engine.text.formats.scanner import Pieces, Reader, Reading, Source, Waiting, told, until, without_end
+from quire_engine.text.formats.events import Reasoning
+from quire_engine.text.formats.scanner import (
+    Pieces,
+    Reader,
+    Reading,
+    Source,
+    Waiting,
+    content_to_the_end,
+    told,
+    until,
+    without_end,
+)
 
 T = TypeVar("T")
 _NEWLINES = re.compile(r"\n*")
@@ -71,32 +81,28 @@ class MarkedReasoning:
             return True
         return after.rstrip().removesuffix(written).strip() in ("", self.label.strip())
 
-    def parser(self, *, is_open: bool, reads_calls: bool = True) -> Reader:
+    def parser(self, *, is_open: bool, reads_calls: bool = True, is_verbatim: bool = False) -> Reader:
         """A parser for one answer. It knows no calls: they are content, whoever reads them."""
-        return Reader(lambda source: self._read(source, is_open=is_open))
+        return Reader(lambda source: self._read(source, is_open=is_open, is_verbatim=is_verbatim))
 
-    def span(self, notation: Notation, *, is_open: bool) -> str:
+    def span(self, notation: Notation, *, is_open: bool, is_verbatim: bool = False) -> str:
         """Reasoning between newlines; newlines alone too, where the prompt has not opened it."""
-        newlines = f"({notation.regex(_FEW_NEWLINES)})?"
+        newlines = '""' if is_verbatim else f"({notation.regex(_FEW_NEWLINES)})?"
         closing = f"{notation.until(*self._ends)} {newlines}"
         return closing if is_open else f"{newlines} ({notation.text(self.begin)} {closing})?"
 
-    def _read(self, source: Source, *, is_open: bool) -> Reading[None]:
+    def _read(self, source: Source, *, is_open: bool, is_verbatim: bool) -> Reading[None]:
         """An answer. What the prompt has begun may be begun once more; what nobody has begun may be ended."""
-        yield from source.run(_NEWLINES)
+        if is_open or not is_verbatim:
+            yield from source.run(_NEWLINES)
         if (yield from _any_of(source, self._begins)) or is_open:
             yield from source.takes(self.label)
             yield from told(_trimmed(until(source, *self._ends)), Reasoning)
-        else:
+        elif not is_verbatim:
             yield from _any_of(source, self._ends)
-        yield from source.run(_NEWLINES)
+        if not is_verbatim:
+            yield from source.run(_NEWLINES)
         yield from content_to_the_end(source)
-
-
-def content_to_the_end(source: Source) -> Reading[None]:
-    """All that follows, as it comes."""
-    while (yield from source.peek()):
-        yield Content(source.take(source.size))
 
 
 def _any_of(source: Source, literals: tuple[str, ...]) -> Waiting[bool]:
