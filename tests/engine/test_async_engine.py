@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,7 +16,7 @@ from tests.support.requests import generate_request, submission
 
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.config import EngineConfig
-from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported, PromptTooLong
+from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported, Overloaded, PromptTooLong
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Terms
@@ -313,5 +314,64 @@ def test_cutting_off_ends_all_requests_with_the_error_and_the_engine_goes_on() -
                     await collect(outputs)
             assert (await until(engine, lambda stats: stats.finished)).finished == {"abort": 3}
             assert len(tokens(await collect(await engine.submit(generate_request([1], max_tokens=3))))) == 3
+
+    run(scenario())
+
+
+# --- the line, and deadlines
+
+
+def test_a_full_line_refuses_before_there_are_outputs_and_lets_in_again() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread("load_narrow") as engine:
+            first = await engine.submit(generate_request([1], max_tokens=None))
+            await anext(first)  # it runs, and holds the only seat
+            waiting = await engine.submit(generate_request([1], max_tokens=2))
+            with pytest.raises(Overloaded, match=r"1 requests are waiting, and the line holds 1") as refusal:
+                await engine.submit(generate_request([1]))
+            assert refusal.value.retry_after >= 1
+            await first.aclose()
+            assert tokens(await collect(waiting)) == [2, 3]
+            assert tokens(await collect(await engine.submit(generate_request([1], max_tokens=2)))) == [2, 3]
+
+    run(scenario())
+
+
+def test_a_request_that_is_closed_in_line_gives_its_place_to_the_next() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread("load_narrow") as engine:
+            first = await engine.submit(generate_request([1], max_tokens=None))
+            await anext(first)
+            for _ in range(3):
+                await (await engine.submit(generate_request([1]))).aclose()
+
+    run(scenario())
+
+
+def test_a_deadline_ends_who_runs_and_who_waits() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread("load_narrow") as engine:
+            soon = Terms(deadline=time.monotonic() + 0.4)
+            running = await engine.submit(generate_request([1], max_tokens=None), soon)
+            waiting = await engine.submit(generate_request([1], max_tokens=None), soon)
+            outputs = [await collect(running), await collect(waiting)]
+            assert [each[-1].finish_reason for each in outputs] == ["timeout", "timeout"]
+            assert tokens(outputs[0])
+            assert not tokens(outputs[1])
+
+    run(scenario())
+
+
+def test_a_request_knows_when_what_happened_to_it() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread() as engine:
+            outputs = await engine.submit(generate_request([1, 2, 3], n=2, temperature=1, max_tokens=4))
+            assert outputs.timing.scheduled is None
+            await collect(outputs)
+            timing = outputs.timing
+            moments = [timing.arrived, timing.scheduled, timing.first_token, timing.last_token, timing.finished]
+            assert None not in moments
+            assert moments == sorted(moments)  # type: ignore[type-var]
+            assert (timing.prompt_tokens, timing.generation_tokens) == (3, 8)
 
     run(scenario())

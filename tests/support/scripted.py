@@ -215,6 +215,12 @@ def load_endless(config: EngineConfig, *, progress: bool = False) -> Engine:
     return scripted_engine(count_up, max_model_len=200_000, num_blocks=16_384, block_size=16)
 
 
+def load_narrow(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """The same with one seat, and one place in line."""
+    room = {"max_model_len": 200_000, "num_blocks": 16_384, "block_size": 16}
+    return scripted_engine(count_up, max_num_seqs=1, max_num_queued_reqs=1, **room)
+
+
 def load_failing(config: EngineConfig, *, progress: bool = False) -> Engine:
     """An engine that cannot compute its first request's third token."""
 

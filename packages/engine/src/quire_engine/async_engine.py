@@ -102,11 +102,10 @@ class AsyncEngine:
         """Begin to answer a request. RequestError, Overloaded or EngineStopped before anything is computed."""
         self._check_running()
         check_request(request, self.decisions, has_tokenizer=self.tokenizer is not None)
-        self._gate.check(len(request.token_ids), terms, time.monotonic())
         handle = next(self._handles)
         outputs = RequestOutputs(self, handle, request, terms)
+        self._gate.join(handle, request, terms, time.monotonic())
         self._requests[handle] = outputs
-        self._gate.join(handle, len(request.token_ids))
         self._link.send(Add(Submission.of(handle, request, terms)))
         self.observer.submitted(outputs)
         return outputs
@@ -204,7 +203,7 @@ class AsyncEngine:
                         done.set_result(True)
                 self._gate.observe(report.stats)
                 for progress in report.progress:
-                    self._gate.leave(progress.handle)
+                    self._gate.began(progress.handle)
                     if progress.handle in self._requests:
                         self._requests[progress.handle].stopwatch.progressed(progress)
                 for emission in report.emissions:
@@ -232,10 +231,11 @@ class AsyncEngine:
 
     def forget(self, handle: int) -> None:
         """Give a request nothing more: it has ended."""
-        self._gate.leave(handle)
         ended = self._requests.pop(handle, None)
         if ended is not None:
-            ended.stopwatch.end(time.monotonic())
+            now = time.monotonic()
+            self._gate.ended(handle, now, completely=ended.is_complete)
+            ended.stopwatch.end(now)
             self.observer.ended(ended)
 
 
@@ -277,6 +277,11 @@ class RequestOutputs:
     def tenant(self) -> str:
         """Whose it is."""
         return self.terms.tenant
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all of its choices have finished."""
+        return not self._unfinished
 
     @property
     def timing(self) -> Timing:

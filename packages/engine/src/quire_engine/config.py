@@ -51,9 +51,9 @@ class EngineConfig(BaseModel):
     """Keep finished blocks and reuse them for prompts that begin alike."""
     scheduling_policy: SchedulingPolicy = "fair"
     """Order of service: fair (keys have equal shares of the tokens, by their weights; within one, first come first served), fcfs (first come first served), or priority (lowest `priority` first)."""  # noqa: E501
-    max_num_queued_reqs: Annotated[int, Field(ge=1)] = 4096
+    max_num_queued_reqs: Annotated[int, Field(ge=0)] = 4096
     """Requests that may wait in line; those that come while it is full are refused (429) and told when to come back."""
-    max_num_queued_tokens: Annotated[int, Field(ge=1)] = 4_194_304
+    max_num_queued_tokens: Annotated[int, Field(ge=0)] = 4_194_304
     """Tokens that the prompts of requests in line may have together. A longer one waits where nobody else does."""
     quantization: Literal["int8", "int4"] | None = None
     """Round the weights of linear layers as they are loaded, on a CPU: int8 with a scale for each output, int4 with one for every 32 inputs. A token then reads fewer bytes; what it does to the logits is measured and shown by `quire check`."""  # noqa: E501

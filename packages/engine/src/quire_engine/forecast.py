@@ -1,4 +1,4 @@
-"""How long requests will wait, judged by how fast the engine was lately. Logic alone: it is fed, and has no clock.
+"""How long requests will wait and take, judged by how fast the engine was lately. It is fed, and has no clock.
 
 A step's time is taken as a straight line of the tokens that it computes: what every step costs (weights are read
 once), and what each token adds. Both are fitted to the steps that were seen, the newer ones counting more. Where too
@@ -14,9 +14,11 @@ from quire_engine.config import Decisions
 from quire_engine.stats import Stats
 
 FADING = 0.98
-"""What an observation counts for after one more: the last fifty or so matter."""
+"""What a step counts for after one more: the last fifty or so matter."""
 ENOUGH = 8.0
-"""Observations, faded ones counted as less, before anything is foretold."""
+"""Steps, faded ones counted as less, before anything is foretold."""
+MEMORY = 30.0
+"""Seconds of work after which what was counted has faded to a third."""
 
 
 @dataclass(slots=True)
@@ -46,41 +48,47 @@ class Fit:
         """
         spread = self.count * self.xx - self.x * self.x
         if spread <= 1e-3 * self.count * self.xx:
-            return self.y / self.count, 0.0
+            return self.mean, 0.0
         slope = max((self.count * self.xy - self.x * self.y) / spread, 0.0)
         base = (self.y - slope * self.x) / self.count
         return (base, slope) if base >= 0 else (0.0, self.xy / self.xx)
 
+    @property
+    def mean(self) -> float:
+        """Seconds of a step; 0 while none was seen."""
+        return self.y / self.count if self.count else 0.0
+
 
 @dataclass(slots=True)
-class Rate:
-    """Events in a second, over the last half minute or so of time that counted."""
+class Faded:
+    """A ratio of two counts, of which the older parts matter less and less."""
 
-    memory: float = 30.0
-    events: float = 0.0
-    seconds: float = 0.0
+    above: float = 0.0
+    below: float = 0.0
 
-    def observe(self, events: float, seconds: float) -> None:
-        """So many in this time."""
-        kept = math.exp(-seconds / self.memory)
-        self.events = self.events * kept + events
-        self.seconds = self.seconds * kept + seconds
+    def observe(self, above: float, below: float, seconds: float) -> None:
+        """What was counted in so many seconds."""
+        kept = math.exp(-seconds / MEMORY)
+        self.above, self.below = self.above * kept + above, self.below * kept + below
 
     @property
     def value(self) -> float:
-        """0 while nothing was seen."""
-        return self.events / self.seconds if self.seconds else 0.0
+        """0 while nothing was counted."""
+        return self.above / self.below if self.below else 0.0
 
 
 @dataclass(slots=True)
 class Forecast:
-    """Foretells waits from the counters of an engine."""
+    """Foretells times, in seconds, from the counters of an engine. What is not known is 0."""
 
     decisions: Decisions
     fit: Fit = field(default_factory=Fit)
-    ends: Rate = field(default_factory=Rate)
-    """How many choices end in a second in which somebody waits: each gives a seat to the next in line."""
+    ends: Faded = field(default_factory=Faded)
+    """Choices that end in a second in which somebody waits: each gives its seat to the next in line."""
+    length: Faded = field(default_factory=Faded)
+    """Tokens of an answer."""
     stats: Stats = field(default_factory=Stats)
+    """The newest."""
 
     def observe(self, stats: Stats) -> None:
         """Take in how the engine stands after a step. Counters that fell are those of another engine."""
@@ -88,42 +96,53 @@ class Forecast:
         steps, busy = stats.steps - before.steps, stats.busy_seconds - before.busy_seconds
         if steps <= 0 or busy <= 0:
             return
+        ended = sum(stats.finished.values()) - sum(before.finished.values())
         self.fit.observe((stats.computed_tokens - before.computed_tokens) / steps, busy / steps)
+        self.length.observe(stats.generation_tokens - before.generation_tokens, ended, busy)
         if before.waiting:
-            self.ends.observe(sum(stats.finished.values()) - sum(before.finished.values()), busy)
+            self.ends.observe(ended, busy, busy)
 
     @property
     def is_known(self) -> bool:
         """Whether enough was seen."""
         return self.fit.count >= ENOUGH
 
-    def step_seconds(self, tokens: float) -> float:
-        """What a step with so many tokens takes."""
+    def step(self, tokens: float) -> float:
+        """A step with so many tokens."""
         base, slope = self.fit.line
         return base + slope * tokens
 
     def prefill(self, tokens: int) -> float:
-        """Seconds to compute prompts of so many tokens, beside those that run; 0 while that is unknown."""
+        """Prompts of so many tokens, computed beside those that run."""
         if not self.is_known:
             return 0.0
         most = self.decisions.max_num_batched_tokens
         beside = min(self.stats.running, most - 1)
         steps, rest = divmod(tokens, most - beside)
-        return steps * self.step_seconds(most) + (self.step_seconds(rest + beside) if rest else 0.0)
+        return steps * self.step(most) + (self.step(rest + beside) if rest else 0.0)
 
-    def seats(self, ahead: int) -> float:
-        """Seconds until a seat is free for somebody with so many ahead; 0 while that is unknown."""
+    def seat(self, ahead: int, free: int = 0) -> float:
+        """Until there is a seat for somebody with so many ahead; `free` more are to be had than nobody sits on."""
         running, limit = self.stats.running, self.decisions.max_num_seqs
         if self.stats.waiting and running:
             limit = min(limit, running)  # the cache is full, not the seats
-        missing = ahead + 1 - max(limit - running, 0)
+        missing = ahead + 1 - max(limit - running, 0) - free
         return missing / self.ends.value if missing > 0 and self.ends.value else 0.0
 
-    def first_token(self, tokens: int, ahead: int, ahead_tokens: int) -> float:
-        """Seconds to the first token of a prompt of so many tokens, behind so many requests with so many tokens."""
-        return max(self.seats(ahead), self.prefill(ahead_tokens)) + self.prefill(tokens)
+    def first_token(self, tokens: int, ahead: int, ahead_tokens: int, free: int = 0) -> float:
+        """The first token of a prompt of so many tokens, behind so many requests with so many tokens."""
+        return max(self.seat(ahead, free), self.prefill(ahead_tokens)) + self.prefill(tokens)
+
+    def answer(self, max_tokens: int | None) -> float:
+        """From the first token to the last: of as many as answers have, but no more than `max_tokens`."""
+        if not self.is_known:
+            return 0.0
+        usual = self.length.value
+        expected = usual if max_tokens is None else min(usual, max_tokens)
+        beside = self.step(self.stats.running + 1)
+        return max(expected - 1, 0.0) * (max(beside, self.fit.mean) if self.stats.waiting else beside)
 
     def drain(self, requests: int, tokens: int) -> float:
-        """Seconds in which so many requests, with so many tokens, leave the line; 1 while that is unknown."""
+        """Until so many requests, with so many tokens, have left the line; 1 while that is unknown."""
         leaving = max(requests / self.ends.value if self.ends.value else 0.0, self.prefill(tokens))
         return leaving or 1.0

@@ -1,11 +1,12 @@
 """Who may join the waiting line now: as many as it holds, and nobody whose deadline is lost. No torch.
 
-It stands above the link, where a refusal costs the engine nothing, and counts who joined and has not begun to run. It
-knows neither what a request asks for nor what the engine computes.
+It stands above the link, where a refusal costs the engine nothing, and knows who waits and who runs, whose they are,
+and how long their prompts; neither what they ask for nor what is computed of them.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from quire_engine.config import Decisions
@@ -13,72 +14,140 @@ from quire_engine.errors import DeadlineUnreachable, Overloaded
 from quire_engine.forecast import Forecast
 from quire_engine.sequence import Terms
 from quire_engine.stats import Stats
+from quire_protocol import GenerateRequest
 
 LONGEST_WAIT = 600.0
 """Seconds after which, at the latest, who was refused is told to come back."""
 
+MISSED, KEPT = 0.1, -0.1 / 32
+"""How the logarithm of caution changes with a deadline: it comes to rest where one in 33 is missed."""
+MOST_CAUTION = 4.0
+"""Times as long as foretold, at most, that an answer is expected to take."""
+
+
+@dataclass(slots=True)
+class Standing:
+    """What one tenant has here."""
+
+    weight: float = 1.0
+    waiting: int = 0
+    tokens: int = 0
+    """Of the prompts of those who wait."""
+    running: int = 0
+
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A request's place in line."""
+class Ticket:
+    """One request that was let in."""
 
     tokens: int
     """Of its prompt."""
+    terms: Terms
+    priority: int
 
 
 class Gate:
-    """Counts the line, and lets requests in or refuses them. Owned by the AsyncEngine.
+    """Counts who waits and who runs, and lets requests in or refuses them. Owned by the AsyncEngine.
 
     `now` is on the deadlines' clock.
     """
 
     def __init__(self, decisions: Decisions) -> None:
-        self.max_requests = decisions.max_num_queued_reqs
-        self.max_tokens = decisions.max_num_queued_tokens
+        self.decisions = decisions
         self.forecast = Forecast(decisions)
-        self.queued_tokens = 0
-        self._line: dict[int, Place] = {}
+        self.caution = 1.0
+        """Times as long as foretold that an answer is expected to take: learned from the deadlines that were missed."""
+        self.waiting_tokens = 0
+        """Of the prompts of all who wait."""
+        self._waiting: dict[int, Ticket] = {}
+        self._running: dict[int, Ticket] = {}
+        self._tenants: dict[str, Standing] = {}
         self._promised = 0.0
         """When the last of those who were refused was told to come back."""
 
     @property
-    def queued(self) -> int:
+    def waiting(self) -> int:
         """Requests in line."""
-        return len(self._line)
+        return len(self._waiting)
 
-    def check(self, tokens: int, terms: Terms, now: float) -> None:
-        """Overloaded if the line is full, DeadlineUnreachable if an answer would come too late."""
-        self._check_room(tokens, now)
+    def join(self, handle: int, request: GenerateRequest, terms: Terms, now: float) -> None:
+        """Let a request into the line. Overloaded if that is full, DeadlineUnreachable if it would end too late."""
+        ticket = Ticket(len(request.token_ids), terms, request.priority)
+        self._check_room(ticket, now)
         if terms.deadline is not None:
-            self._check_deadline(tokens, terms.deadline - now)
+            self._check_deadline(ticket, request.sampling_params.max_tokens, terms.deadline - now)
+        self._waiting[handle] = ticket
+        self.waiting_tokens += ticket.tokens
+        standing = self._tenants.setdefault(terms.tenant, Standing())
+        standing.weight = terms.weight
+        standing.waiting += 1
+        standing.tokens += ticket.tokens
 
-    def join(self, handle: int, tokens: int) -> None:
-        """A request that passed check() waits from now on."""
-        self._line[handle] = Place(tokens)
-        self.queued_tokens += tokens
+    def began(self, handle: int) -> None:
+        """A request runs from now on. Who ran before is passed over."""
+        ticket = self._waiting.pop(handle, None)
+        if ticket is not None:
+            self._running[handle] = ticket
+            self._leave_line(ticket).running += 1
 
-    def leave(self, handle: int) -> None:
-        """It waits no more: it runs, or has ended. Who has left before is passed over."""
-        place = self._line.pop(handle, None)
-        if place is not None:
-            self.queued_tokens -= place.tokens
+    def ended(self, handle: int, now: float, *, completely: bool) -> None:
+        """A request has ended: by itself (`completely`) or because nobody waits for it."""
+        if (ticket := self._waiting.pop(handle, None)) is not None:
+            standing = self._leave_line(ticket)
+        elif (ticket := self._running.pop(handle, None)) is not None:
+            standing = self._tenants[ticket.terms.tenant]
+            standing.running -= 1
+        else:
+            return
+        if not standing.waiting and not standing.running:
+            del self._tenants[ticket.terms.tenant]
+        if completely and ticket.terms.deadline is not None:
+            change = MISSED if now >= ticket.terms.deadline else KEPT
+            self.caution = min(max(self.caution * math.exp(change), 1.0), MOST_CAUTION)
 
     def observe(self, stats: Stats) -> None:
         """Take in how the engine stands after a step."""
         self.forecast.observe(stats)
 
-    def _check_room(self, tokens: int, now: float) -> None:
-        if self.queued >= self.max_requests:
-            full = f"{self.queued} requests are waiting, and the line holds {self.max_requests} (max_num_queued_reqs)"
-        elif self._line and self.queued_tokens + tokens > self.max_tokens:
+    def _leave_line(self, ticket: Ticket) -> Standing:
+        self.waiting_tokens -= ticket.tokens
+        standing = self._tenants[ticket.terms.tenant]
+        standing.waiting -= 1
+        standing.tokens -= ticket.tokens
+        return standing
+
+    def _check_room(self, ticket: Ticket, now: float) -> None:
+        most, most_tokens = self.decisions.max_num_queued_reqs, self.decisions.max_num_queued_tokens
+        if self._is_due(ticket.terms.tenant):
+            return
+        if self.waiting - self._empty_seats >= most:
+            full = f"{self.waiting} requests are waiting, and the line holds {most} (max_num_queued_reqs)"
+        elif self.waiting and self.waiting_tokens + ticket.tokens > most_tokens:
             full = (
-                f"The prompts of {self.queued} waiting requests have {self.queued_tokens} tokens, this one has "
-                f"{tokens}, and the line holds {self.max_tokens} (max_num_queued_tokens)"
+                f"The prompts of {self.waiting} waiting requests have {self.waiting_tokens} tokens, this one has "
+                f"{ticket.tokens}, and the line holds {most_tokens} (max_num_queued_tokens)"
             )
         else:
             return
-        wait = self._promise(tokens, now)
-        raise Overloaded(f"{full}. Nothing was computed; try again in {wait:.0f} s.", retry_after=wait)
+        wait = self._promise(ticket.tokens, now)
+        raise Overloaded(f"{full}. Nothing was computed; try again in {math.ceil(wait)} s.", retry_after=wait)
+
+    @property
+    def _empty_seats(self) -> int:
+        """Of those in line, how many the engine takes as soon as it hears of them: they stand there in name only."""
+        if self.forecast.stats.waiting:  # somebody could not be taken, whatever there is of seats
+            return 0
+        return max(self.decisions.max_num_seqs - len(self._running), 0)
+
+    def _is_due(self, tenant: str) -> bool:
+        """Whether a tenant has one place whatever the line holds: it has none there, and others have filled it.
+
+        There are at most as many such places as tenants, and nobody is shut out by the others' requests.
+        """
+        if self.decisions.scheduling_policy != "fair" or not self._tenants:
+            return False
+        own = self._tenants.get(tenant)
+        return own is None or not own.waiting
 
     def _promise(self, tokens: int, now: float) -> float:
         """Seconds until there should be room: each of those who are refused is told a moment of its own.
@@ -90,15 +159,47 @@ class Gate:
         self._promised = min(self._promised, now + LONGEST_WAIT)
         return wait
 
-    def _check_deadline(self, tokens: int, left: float) -> None:
+    def _check_deadline(self, ticket: Ticket, max_tokens: int | None, left: float) -> None:
         if left <= 0:
-            raise DeadlineUnreachable(
-                f"The deadline passed {-left:.3f} s before the request came; nothing was computed."
-            )
-        first = self.forecast.first_token(tokens, self.queued, self.queued_tokens)
-        if first > left:
-            line = f"with {self.queued} requests in line"
+            problem = f"The deadline passed {-left:.3f} s before the request came"
+            raise DeadlineUnreachable(f"{problem}; nothing was computed.", retry_after=1.0)
+        ahead, ahead_tokens = self._ahead(ticket)
+        free = self._free_seats(ticket.terms)
+        first = self.forecast.first_token(ticket.tokens, ahead, ahead_tokens, free)
+        needed = self.caution * (first + self.forecast.answer(max_tokens))
+        if needed > left:
             problem = (
-                f"The first token would come after about {first:.1f} s {line}, and the deadline is in {left:.1f} s"
+                f"The answer would take about {needed:.1f} s ({first:.1f} s to its first token, with {self.waiting} "
+                f"requests in line), and the deadline is in {left:.1f} s"
             )
-            raise DeadlineUnreachable(f"{problem}. Nothing was computed; allow more time.", retry_after=first - left)
+            raise DeadlineUnreachable(f"{problem}. Nothing was computed; allow more time.", retry_after=needed - left)
+
+    def _ahead(self, ticket: Ticket) -> tuple[int, int]:
+        """Requests that would be served before this one, and the tokens of their prompts."""
+        policy = self.decisions.scheduling_policy
+        if policy == "priority":
+            before = [each for each in self._waiting.values() if each.priority <= ticket.priority]
+            return len(before), sum(each.tokens for each in before)
+        if policy == "fcfs":
+            return self.waiting, self.waiting_tokens
+        return self._ahead_by_shares(ticket)
+
+    def _ahead_by_shares(self, ticket: Ticket) -> tuple[int, int]:
+        """While its tenant's own line is served, each other tenant is served as much for its weight, if it has that."""
+        own = self._tenants.get(ticket.terms.tenant, Standing())
+        requests, tokens = float(own.waiting), float(own.tokens)
+        for tenant, other in self._tenants.items():
+            if tenant != ticket.terms.tenant and other.waiting:
+                share = other.weight / ticket.terms.weight
+                requests += min(other.waiting, share * (own.waiting + 1))
+                tokens += min(other.tokens, share * (own.tokens + ticket.tokens))
+        return int(requests), int(tokens)
+
+    def _free_seats(self, terms: Terms) -> int:
+        """Seats that a tenant would be given if it came, because others hold more than their share of them."""
+        others = sum(each.weight for tenant, each in self._tenants.items() if tenant != terms.tenant)
+        if self.decisions.scheduling_policy != "fair" or not others:
+            return 0
+        own = self._tenants.get(terms.tenant, Standing())
+        share = self.decisions.max_num_seqs * terms.weight / (terms.weight + others)
+        return max(int(share) - own.running - own.waiting, 0)

@@ -1,0 +1,215 @@
+"""The line holds so many and no more, and nobody joins it whose deadline is lost; only counts and clocks are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.support.requests import generate_request
+from tests.support.scripted import scripted_decisions
+
+from quire_engine.errors import DeadlineUnreachable, Overloaded
+from quire_engine.gate import LONGEST_WAIT, MOST_CAUTION, Gate
+from quire_engine.sequence import Terms
+from quire_engine.stats import Stats
+
+MOST = 256
+"""Tokens of a step."""
+
+
+def gate(**decisions: Any) -> Gate:
+    return Gate(scripted_decisions(**{"max_num_batched_tokens": MOST, "max_num_seqs": 2} | decisions))
+
+
+def full(**decisions: Any) -> Gate:
+    """A gate before an engine whose seats are taken."""
+    line = gate(**decisions)
+    for handle in (-1, -2):
+        join(line, handle, tenant="noisy")
+        line.began(handle)
+    return line
+
+
+def join(gate: Gate, handle: int, tokens: int = 1, tenant: str = "", now: float = 0.0, **terms: float) -> None:
+    gate.join(handle, generate_request([1] * tokens, max_tokens=11), Terms(tenant, **terms), now)
+
+
+def busy(gate: Gate, *, waiting: int = 0, ended: int = 0) -> None:
+    """Have the gate see an engine with two seats, both taken: a step takes 10 ms, and 1 ms for each token in it.
+
+    An answer has eleven tokens; `ended` of them end in a second.
+    """
+    step, tokens = 0, 0
+    seconds = 0.0
+    for step in range(1, 201):
+        rows = 2 if step % 2 else 200
+        tokens += rows
+        seconds += 0.010 + 0.001 * rows
+        done = int(ended * seconds)
+        gate.observe(
+            Stats(
+                running=2,
+                waiting=waiting,
+                steps=step,
+                busy_seconds=seconds,
+                computed_tokens=tokens,
+                generation_tokens=11 * done,
+                finished={"length": done},
+            )
+        )
+
+
+# --- room
+
+
+def test_as_many_join_as_the_line_holds() -> None:
+    line = full(max_num_queued_reqs=2)
+    join(line, 0)
+    join(line, 1)
+    with pytest.raises(Overloaded, match=r"2 requests are waiting, and the line holds 2 \(max_num_queued_reqs\)"):
+        join(line, 2)
+
+
+def test_who_finds_an_empty_seat_does_not_count() -> None:
+    line = gate(max_num_queued_reqs=0)
+    join(line, 0)
+    join(line, 1)
+    with pytest.raises(Overloaded, match="holds 0"):
+        join(line, 2)
+
+
+def test_who_runs_or_has_ended_waits_no_more() -> None:
+    line = full(max_num_queued_reqs=2)
+    join(line, 0)
+    join(line, 1)
+    line.began(0)
+    line.ended(1, 0.0, completely=False)
+    assert line.waiting == 0
+    join(line, 2)
+    join(line, 3)
+    assert line.waiting == 2
+
+
+def test_prompts_in_line_have_so_many_tokens_together() -> None:
+    line = full(max_num_queued_tokens=10)
+    join(line, 0, tokens=6)
+    with pytest.raises(Overloaded, match=r"have 6 tokens, this one has 5, and the line holds 10"):
+        join(line, 1, tokens=5)
+    join(line, 2, tokens=4)
+
+
+def test_a_longer_prompt_waits_where_nobody_else_does() -> None:
+    line = full(max_num_queued_tokens=10)
+    join(line, 0, tokens=50)
+    with pytest.raises(Overloaded):
+        join(line, 1)
+
+
+def test_each_who_is_refused_is_told_a_moment_of_its_own() -> None:
+    line = full(max_num_queued_reqs=1)
+    busy(line, waiting=1, ended=2)
+    join(line, 0)
+    told = []
+    for handle in range(1, 6):
+        with pytest.raises(Overloaded) as refusal:
+            join(line, handle, now=100.0)
+        told.append(refusal.value.retry_after)
+    assert told == pytest.approx([1, 1, 1.5, 2, 2.5], rel=0.1)  # two seats become free in a second
+
+
+def test_nobody_is_told_to_stay_away_for_hours() -> None:
+    line = full(max_num_queued_reqs=1)
+    join(line, 0)
+    for handle in range(1, 2000):
+        with pytest.raises(Overloaded) as refusal:
+            join(line, handle)
+    assert refusal.value.retry_after == LONGEST_WAIT
+
+
+def test_who_has_no_place_in_a_full_line_gets_one_beside_other_tenants() -> None:
+    line = full(max_num_queued_reqs=2, scheduling_policy="fair")
+    join(line, 0, tenant="noisy")
+    join(line, 1, tenant="noisy")
+    join(line, 2, tenant="quiet")
+    for tenant in ("noisy", "quiet"):
+        with pytest.raises(Overloaded):
+            join(line, 3, tenant=tenant)
+
+
+# --- deadlines
+
+
+def test_a_deadline_that_has_passed_is_told_at_once() -> None:
+    with pytest.raises(DeadlineUnreachable, match=r"passed 2\.000 s before the request came"):
+        join(gate(), 0, now=12.0, deadline=10.0)
+
+
+def test_nobody_is_refused_for_what_is_not_known_yet() -> None:
+    join(gate(), 0, deadline=1e-9)
+
+
+def test_a_deadline_that_the_prompt_alone_takes_longer_than_is_refused() -> None:
+    line = gate(max_num_seqs=8)
+    busy(line, ended=2)
+    join(line, 0, tokens=200, deadline=0.4)  # 0.21 s for the prompt, ten steps of 13 ms
+    with pytest.raises(DeadlineUnreachable, match=r"with 1 requests in line\), and the deadline is in 0\.3 s"):
+        join(line, 1, tokens=200, deadline=0.3)
+
+
+def test_who_is_behind_others_is_refused_earlier() -> None:
+    line = gate()
+    busy(line, waiting=3, ended=2)
+    for handle in range(3):
+        join(line, handle)
+    with pytest.raises(DeadlineUnreachable):
+        join(line, 3, deadline=1.0)  # four have to end before, two in a second
+    join(line, 4, deadline=6.0)
+
+
+def test_with_fair_shares_others_line_counts_no_more_than_its_own() -> None:
+    for policy, is_refused in (("fcfs", True), ("fair", False)):
+        line = gate(scheduling_policy=policy)
+        busy(line, waiting=3, ended=2)
+        for handle in range(50):
+            join(line, handle, tenant="noisy")
+        try:
+            join(line, 50, tenant="quiet", deadline=4.0)
+        except DeadlineUnreachable:
+            assert is_refused
+        else:
+            assert not is_refused
+
+
+def test_with_priorities_only_those_before_count() -> None:
+    line = gate(scheduling_policy="priority")
+    busy(line, waiting=3, ended=2)
+    for handle in range(50):
+        join(line, handle)
+    urgent = generate_request([1], max_tokens=11, priority=-1)
+    line.join(50, urgent, Terms(deadline=4.0), 0.0)
+    with pytest.raises(DeadlineUnreachable):
+        join(line, 51, deadline=4.0)
+
+
+def test_missed_deadlines_make_cautious_and_kept_ones_bold() -> None:
+    line = gate()
+    for handle in range(100):
+        join(line, handle, deadline=1.0)
+        line.began(handle)
+        line.ended(handle, 2.0, completely=True)
+    assert line.caution == MOST_CAUTION
+    for handle in range(100, 1000):
+        join(line, handle, deadline=1.0)
+        line.ended(handle, 0.5, completely=True)
+    assert line.caution == 1.0
+
+
+def test_nothing_is_kept_of_those_who_left() -> None:
+    line = gate()
+    for handle in range(10):
+        join(line, handle, tokens=5, tenant=f"tenant {handle}", deadline=1.0)
+        if handle % 2:
+            line.began(handle)
+        line.ended(handle, 0.5, completely=bool(handle % 3))
+        line.ended(handle, 0.5, completely=True)  # once more is as good as once
+    assert (line.waiting, line.waiting_tokens, len(line._running), len(line._tenants)) == (0, 0, 0, 0)
