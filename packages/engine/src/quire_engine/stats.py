@@ -38,6 +38,17 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
     computed_tokens: int = 0
     """Tokens in them, of prompts and answers: not what came from the prefix cache, but what was computed again."""
 
+    def after(self, before: Stats) -> Stats:
+        """How an engine stands that took the place of one that has ended: its gauges, and what both have counted."""
+        counted = {
+            name: getattr(before, name) + getattr(self, name)
+            for name in self.__struct_fields__
+            if name not in ("running", "waiting", "kv_usage", "finished")
+        }
+        finished = Counter(before.finished)
+        finished.update(self.finished)
+        return msgspec.structs.replace(self, **counted, finished=dict(finished))
+
 
 @dataclass(slots=True)
 class Counters:

@@ -127,6 +127,7 @@ if TYPE_CHECKING:
     from quire_protocol.unknown import KNOWN_MISTAKES as KNOWN_MISTAKES
     from quire_protocol.unknown import unknown_fields as unknown_fields
     from quire_protocol.usage import CompletionTokenUsageInfo as CompletionTokenUsageInfo
+    from quire_protocol.usage import PerRequestMetrics as PerRequestMetrics
     from quire_protocol.usage import PromptTokenUsageInfo as PromptTokenUsageInfo
     from quire_protocol.usage import RequestResponseMetadata as RequestResponseMetadata
     from quire_protocol.usage import StreamOptions as StreamOptions
@@ -200,6 +201,7 @@ _MODULE_OF = {
     "OpenAIBaseModel": "base",
     "OpenAIHarmonyMessage": "responses",
     "OutputTokensDetails": "responses",
+    "PerRequestMetrics": "usage",
     "PromptTokenUsageInfo": "usage",
     "RequestModel": "base",
     "RequestOutputKind": "sampling",

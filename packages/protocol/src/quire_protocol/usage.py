@@ -33,6 +33,21 @@ class UsageInfo(OpenAIBaseModel):
     """What the answers' tokens were spent on, when the server tells reasoning apart."""
 
 
+class PerRequestMetrics(OpenAIBaseModel):
+    """How long an answer took, where that was asked for; null where it did not come as far."""
+
+    time_to_first_token_ms: float | None = None
+    """Milliseconds from the request's arrival to its first token, time in line included."""
+    generation_time_ms: float | None = None
+    """Milliseconds from the first token to the last."""
+    queue_time_ms: float | None = None
+    """Milliseconds in line."""
+    mean_itl_ms: float | None = None
+    """Mean milliseconds from a token to the next."""
+    tokens_per_second: float | None = None
+    """Tokens of all choices, by the time from the line to the last token."""
+
+
 class RequestResponseMetadata(OpenAIBaseModel):
     """What a server remembers of a request beside its answer."""
 

@@ -13,26 +13,37 @@ from quire_engine.async_engine import AsyncEngine
 from quire_engine.text.answers import Answers
 from quire_engine.text.template import Renderer
 from quire_server.__about__ import __version__
+from quire_server.access import AccessLog, log_request
+from quire_server.accounts import Accounts, Reader, note_outputs
 from quire_server.dependencies import Serving, admin_only
 from quire_server.errors import install_error_answers
 from quire_server.formats import answers_of
+from quire_server.ledger import EngineLedger, HttpLedger
+from quire_server.metrics import engine_table, registry_of
 from quire_server.kept import KeptAnswers
 from quire_server.middleware import PUBLIC_PATHS, USER_HEADER, AnswerHeaders, BodyLimit, Guard, RequestIds
 from quire_server.resume import REPLAYED, Resume
 from quire_server.routes import ADMIN, routers
 from quire_server.settings import ServerSettings
 from quire_server.streams import WARNINGS_HEADER
+from quire_server.tracing import Tracer
 
 
 def build_app(settings: ServerSettings) -> FastAPI:
     """An ASGI application that answers once `attach` has given it an engine; built apart, while the engine loads."""
+    counted = HttpLedger()
+    readers: list[Reader] = [counted]
+    if settings.logs_access:
+        readers.append(AccessLog(frozenset(settings.disable_access_log_for_endpoints)))
     app = FastAPI(
         title="Quire",
         version=__version__,
         description="The OpenAI API, served by Quire.",
-        middleware=middleware(settings),
+        middleware=middleware(settings, readers),
         openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
     )
+    app.state.registry = registry_of(counted)
+    app.state.readers = readers
     install_error_answers(app)
     for router in routers(settings):
         app.include_router(router)
@@ -57,6 +68,7 @@ def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_na
         answers=answers,
         started=int(time.time()),
     )
+    watch(app, engine, settings, serving.names[0])
     return serving
 
 
@@ -68,7 +80,16 @@ def build_schemas(app: FastAPI) -> None:
         app.openapi()
 
 
-def middleware(settings: ServerSettings) -> list[Middleware]:
+def watch(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model: str) -> None:
+    """Count, log and trace what becomes of this engine's requests. `model` is the name it is served under."""
+    told = (note_outputs, log_request) if settings.enable_log_requests else (note_outputs,)
+    engine.observer = ledger = EngineLedger(engine, told)
+    app.state.registry.register(engine_table(ledger, model))
+    if settings.otlp_traces_endpoint is not None:
+        app.state.readers.append(Tracer.to(settings.otlp_traces_endpoint, model))
+
+
+def middleware(settings: ServerSettings, readers: list[Reader]) -> list[Middleware]:
     """What a request passes, from the outside in."""
     cors = Middleware(
         CORSMiddleware,
@@ -83,6 +104,7 @@ def middleware(settings: ServerSettings) -> list[Middleware]:
         Resume, kept=KeptAnswers(settings.stream_grace, settings.max_kept_answers, settings.max_kept_bytes)
     )
     return [
+        Middleware(Accounts, readers=readers, tells_metrics=settings.enable_per_request_metrics),
         *([cors] if settings.allowed_origins else []),
         Middleware(RequestIds),
         Middleware(AnswerHeaders),

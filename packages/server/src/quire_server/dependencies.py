@@ -39,6 +39,7 @@ from quire_server.closing import Closing
 from quire_server.deadlines import deadline_of
 from quire_server.errors import ModelNotFound
 from quire_server.keys import ANYONE
+from quire_server.logs import REQUEST
 from quire_server.middleware import REQUEST_ID, WANTS_KEY, caller_of, handles_strictly, name_user
 from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
@@ -223,6 +224,7 @@ def request_id(http: Request, body_id: str) -> str:
         return str(http.state.request_id)
     if REQUEST_ID.fullmatch(body_id):  # a body may hold what no header may: line ends, for one
         http.state.request_id = body_id
+        REQUEST.set(body_id)
     return body_id
 
 

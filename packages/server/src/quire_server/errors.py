@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 
 from quire_engine.errors import DeadlineUnreachable, Overloaded, QuireError, RequestError
 from quire_protocol.errors import ERROR_TYPES, ErrorInfo, ErrorResponse
+from quire_server.accounts import note_reason
 
 logger = logging.getLogger("quire")
 
@@ -92,6 +93,7 @@ def describe(error: Exception) -> ErrorResponse:
     """Any exception that a request met, as the body of an error. What nobody foresaw is logged, not told."""
     if isinstance(error, QuireError):
         told = _told(error)
+        note_reason(told.reason)
         return envelope(str(error), told.status, getattr(error, "param", None), told.reason)
     logger.error("A request failed in a way nobody foresaw.", exc_info=error)
     return envelope(UNFORESEEN, HTTPStatus.INTERNAL_SERVER_ERROR)

@@ -56,8 +56,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "attention-backend": "there is one attention backend so far",
     "stream-interval": "every delivery is sent as it comes",
     "middleware": "the server runs no foreign middleware",
-    "otlp-traces-endpoint": "tracing is not built yet",
-    "enable-log-requests": "requests are not logged",
     "ssl-ca-certs": "client certificates are not checked; put a proxy in front",
 }
 """Flags of the system that people come from whose feature is missing here: flag → reason."""
@@ -67,8 +65,7 @@ NOTHING_TO_ASK: Mapping[str, str] = {
     "enable-request-id-headers": "answers always carry their request's id",
     "enable-auto-tool-choice": "the model calls tools as it likes wherever the format of its calls is known",
     "enable-scale-out": "/inference/v1/generate is always there",
-    "disable-log-requests": "requests are not logged",
-    "no-enable-log-requests": "requests are not logged",
+    "disable-log-requests": "requests are logged only where --enable-log-requests asks for it",
     "disable-log-stats": "statistics are not logged",
 }
 """Switches of that system which ask for what is always so here; they are taken: flag → why."""

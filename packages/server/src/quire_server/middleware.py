@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from quire_protocol.base import random_uuid
 from quire_server.errors import envelope, error_answer
 from quire_server.keys import ANYONE, Caller, Keys
+from quire_server.logs import REQUEST
 
 PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health"})
 """Probes reach these without a key; every other path, known or not, needs one."""
@@ -49,6 +50,7 @@ class RequestIds:
         state = scope.setdefault("state", {})
         state["request_id_given"] = REQUEST_ID.fullmatch(given) is not None
         state["request_id"] = given if state["request_id_given"] else random_uuid()
+        REQUEST.set(state["request_id"])
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 import socket
@@ -23,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
-from quire_server import report
+from quire_server import logs, report
 from quire_server.__about__ import __version__
 from quire_server.entrance import Application, Entrance
 from quire_server.settings import ServerSettings
+from quire_server.tracing import check_tracing
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -55,7 +55,7 @@ class Exit(IntEnum):
 
 def serve(config: EngineConfig, settings: ServerSettings) -> int:
     """Serve until a signal: 0 when that went as asked, 1 when the engine did not start. ConfigError before that."""
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_format)
     check_files(settings)
     with contextlib.closing(bind(settings)) as listener, asyncio.Runner(loop_factory=loop_factory()) as runner:
         try:
@@ -246,7 +246,8 @@ def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
     return uvicorn.Config(
         app,
         log_level=settings.uvicorn_log_level,
-        access_log=not settings.disable_uvicorn_access_log,
+        access_log=False,  # ours tells more: quire_server.access
+        log_config=None,
         root_path=settings.root_path,
         ssl_keyfile=settings.ssl_keyfile,
         ssl_certfile=settings.ssl_certfile,
@@ -260,6 +261,8 @@ def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
 def check_files(settings: ServerSettings) -> None:
     """Read the files that the settings name, before anything slow happens. ConfigError if one cannot be used."""
     settings.read_chat_template()
+    if settings.otlp_traces_endpoint is not None:
+        check_tracing(settings.otlp_traces_endpoint)
     if (settings.ssl_keyfile is None) != (settings.ssl_certfile is None):
         raise ConfigError("TLS needs both files: give --ssl-keyfile and --ssl-certfile.")
     if settings.ssl_certfile is not None:

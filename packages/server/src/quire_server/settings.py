@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quire_engine.errors import ConfigError
+from quire_server.logs import LogFormat
 from quire_server.unknown import Policy
 
 if TYPE_CHECKING:
@@ -112,6 +113,16 @@ class ServerSettings(BaseModel):
     """How much the HTTP layer logs."""
     disable_uvicorn_access_log: bool = False
     """Log no line per request, whatever the level."""
+    disable_access_log_for_endpoints: tuple[str, ...] = ()
+    """Paths of which no line is logged; /health and /metrics, say."""
+    enable_log_requests: bool = False
+    """Log a line with the parameters of each request to the engine, when it is taken in. Prompts are never logged."""
+    log_format: LogFormat = "text"
+    """How log lines look: as text, or as JSON objects."""
+    otlp_traces_endpoint: str | None = None
+    """URL that a span for each generating request is sent to, by OTLP over HTTP; it ends in /v1/traces."""
+    enable_per_request_metrics: bool = False
+    """Tell in every answer, as `metrics`, how long it took; else in those that ask by `Prefer: metrics`."""
 
     @field_validator("api_key", "admin_key")
     @classmethod
@@ -127,6 +138,11 @@ class ServerSettings(BaseModel):
             raise ValueError(f"{wrong[0]} is no path: it begins with a slash, as /metrics does")
         return paths
 
+    @field_validator("disable_access_log_for_endpoints")
+    @classmethod
+    def _are_told_by_commas_too(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(path for word in paths for path in word.split(",") if path)
+
     @field_validator("tool_call_parser", "reasoning_parser")
     @classmethod
     def _is_a_format(cls, name: str, info: ValidationInfo) -> str:
@@ -139,6 +155,11 @@ class ServerSettings(BaseModel):
             except ConfigError as error:
                 raise ValueError(str(error)) from error
         return name
+
+    @property
+    def logs_access(self) -> bool:
+        """Whether a line is logged for each request."""
+        return self.uvicorn_log_level in ("info", "debug", "trace") and not self.disable_uvicorn_access_log
 
     @property
     def needs_keys(self) -> bool:

@@ -12,7 +12,9 @@ from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
 from quire_protocol import sse
+from quire_server.accounts import account_of_this_request
 from quire_server.errors import describe
+from quire_server.measured import measured, with_metrics
 from quire_server.replies.wire import TextChunk, encode
 
 T = TypeVar("T")
@@ -46,11 +48,13 @@ class Reply(Protocol):
 
 async def respond(reply: Reply, http: Request, *, stream: bool, warnings: tuple[str, ...]) -> Response:
     """The reply as server-sent events, or as JSON once it is complete."""
+    account = account_of_this_request()
     if stream:
         keep_alive = http.app.state.serving.settings.sse_keep_alive_interval
-        return EventStream(reply.chunks(), warning_headers(warnings), keep_alive=keep_alive)
+        chunks = measured(reply.chunks(), account) if account is not None and account.wants_metrics else reply.chunks()
+        return EventStream(chunks, warning_headers(warnings), keep_alive=keep_alive)
     try:
-        answer = await unless_gone(reply.complete(), http.receive)
+        answer = with_metrics(await unless_gone(reply.complete(), http.receive), account)
     except ClientGone:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     told = (answer.model_extra or {}).get("warnings", ())  # the engine may have had something to add

@@ -11,6 +11,7 @@ from quire_server.routes import (
     completions,
     generate,
     health,
+    metrics,
     models,
     tokenization,
     tokenizer_info,
@@ -25,6 +26,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     models.router,
     tokenization.router,
     health.router,
+    metrics.router,
 )
 """Routes of every server."""
 
