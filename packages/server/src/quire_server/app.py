@@ -21,6 +21,8 @@ from quire_server.formats import answers_of
 from quire_server.ledger import EngineLedger, HttpLedger
 from quire_server.metrics import engine_table, registry_of
 from quire_server.kept import KeptAnswers
+from quire_server.ledger import EngineLedger, HttpLedger
+from quire_server.metrics import engine_table, registry_of
 from quire_server.middleware import PUBLIC_PATHS, USER_HEADER, AnswerHeaders, BodyLimit, Guard, RequestIds
 from quire_server.resume import REPLAYED, Resume
 from quire_server.routes import ADMIN, routers
@@ -40,6 +42,7 @@ def build_app(settings: ServerSettings) -> FastAPI:
         version=__version__,
         description="The OpenAI API, served by Quire.",
         middleware=middleware(settings, readers),
+        redirect_slashes=False,  # it would answer with whatever Host a request names
         openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
     )
     app.state.registry = registry_of(counted)
@@ -109,7 +112,7 @@ def middleware(settings: ServerSettings, readers: list[Reader]) -> list[Middlewa
         Middleware(RequestIds),
         Middleware(AnswerHeaders),
         Middleware(Guard, keys=settings.read_keys(), public_paths=public_paths),
-        Middleware(BodyLimit, limit=settings.max_body_bytes),
+        Middleware(BodyLimit, limit=settings.max_body_bytes, patience=settings.timeout_body),
         *([resume] if settings.stream_grace else []),
     ]
 

@@ -151,7 +151,7 @@ async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allowed = (error.headers or {}).get("Allow", "another method")
     reason = REASONS.get(error.status_code, "{detail}")
-    text = reason.format(path=request.url.path[:200], method=request.method, allowed=allowed, detail=error.detail)
+    text = reason.format(path=request.scope["path"][:200], method=request.method, allowed=allowed, detail=error.detail)
     return error_answer(envelope(text, error.status_code), error.headers)
 
 

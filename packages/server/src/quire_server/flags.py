@@ -56,7 +56,6 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     "attention-backend": "there is one attention backend so far",
     "stream-interval": "every delivery is sent as it comes",
     "middleware": "the server runs no foreign middleware",
-    "ssl-ca-certs": "client certificates are not checked; put a proxy in front",
 }
 """Flags of the system that people come from whose feature is missing here: flag → reason."""
 

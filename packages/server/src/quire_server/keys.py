@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 from quire_engine.errors import ConfigError
 from quire_engine.sequence import Terms
+from quire_server.watched import Watched
 
 logger = logging.getLogger("quire")
 
@@ -90,9 +89,6 @@ class Keyring:
         return hashlib.blake2b(digest, key=self._own, digest_size=32).digest()
 
 
-_State: TypeAlias = tuple[int, int, int]
-
-
 class Keys:
     """The keys of a server: those given with it, and those of a file, which is read again when it changes.
 
@@ -106,7 +102,7 @@ class Keys:
         self._given = tuple(given)
         self._file = None if file is None else Path(file)
         self._clock = clock
-        self._seen = self._state()
+        self._watched = Watched(*([] if file is None else [file]))
         self._look_at = clock() + LOOK_AGAIN
         self._ring = Keyring((*self._given, *self._of_file()))
         self.admits_anyone = file is None and all(key.caller.is_admin for key in given)
@@ -120,10 +116,8 @@ class Keys:
         return self._ring.caller(token)
 
     def _read_again(self) -> None:
-        state = self._state()
-        if state == self._seen:
+        if not self._watched.has_changed():
             return
-        self._seen = state
         try:
             self._ring = Keyring((*self._given, *self._of_file()))
         except ConfigError as error:
@@ -133,16 +127,6 @@ class Keys:
 
     def _of_file(self) -> list[Key]:
         return [] if self._file is None else read_keys(self._file)
-
-    def _state(self) -> _State | None:
-        """What is other once the file is: its time, its size, which file it is. None when there is none."""
-        if self._file is None:
-            return None
-        try:
-            found = os.stat(self._file)
-        except OSError:
-            return None
-        return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 def keys_of(api_keys: Iterable[str], admin_keys: Iterable[str], file: str | None = None) -> Keys:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from urllib.parse import quote
@@ -31,6 +33,9 @@ USER_HEADER = "X-Quire-User"
 _PLAIN = "!#$&'()*+,/:;=?@[]|"
 """Visible signs that stand for themselves in that header; what a header cannot hold is percent-encoded."""
 _LONGEST_USER = 256
+
+SLOWEST = 1024
+"""Bytes a second that a body must come with in the long run."""
 
 
 class RequestIds:
@@ -140,11 +145,15 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class BodyLimit:
-    """Stops reading a body that is larger than `limit` bytes."""
+    """Reads a body to at most `limit` bytes, and not for ever.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    It must be there `patience` seconds after the request, and a second later for each SLOWEST bytes of it that are.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, patience: float = 30.0) -> None:
         self.app = app
         self.limit = limit
+        self.patience = patience
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -152,16 +161,22 @@ class BodyLimit:
             return await self.app(scope, receive, send)
         announced = Headers(scope=scope).get("content-length", "0")
         if announced.isdecimal() and int(announced) > self.limit:
-            refusal = envelope(self.reason, HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
-            return await error_answer(refusal, {"Connection": "close"})(scope, receive, send)
-        read = 0
+            return await error_answer(envelope(self.reason, HTTPStatus.REQUEST_ENTITY_TOO_LARGE))(scope, receive, send)
+        began, read, is_whole = time.monotonic(), 0, False
 
         async def receive_within_limit() -> Message:
-            nonlocal read
-            message = await receive()
+            nonlocal read, is_whole
+            if is_whole:  # what is waited for now is that the client leaves
+                return await receive()
+            try:
+                async with asyncio.timeout(began + self.patience + read / SLOWEST - time.monotonic()):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, self.too_slow, {"Connection": "close"}) from None
             read += len(message.get("body", b""))
+            is_whole = not message.get("more_body", False)
             if read > self.limit:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self.reason, {"Connection": "close"})
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self.reason)
             return message
 
         return await self.app(scope, receive_within_limit, send)
@@ -170,6 +185,11 @@ class BodyLimit:
     def reason(self) -> str:
         """Why a body is refused."""
         return f"The body is larger than {self.limit} bytes, the most this server reads (--max-body-bytes)."
+
+    @property
+    def too_slow(self) -> str:
+        """Why a body is not waited for any longer."""
+        return f"The body was not there after {self.patience:g} s and a second per {SLOWEST} bytes (--timeout-body)."
 
 
 def _path(scope: Scope) -> str:

@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import socket
-import ssl
 import stat
 import sys
 import time
@@ -22,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
-from quire_server import logs, report
+from quire_server import logs, report, tls
 from quire_server.__about__ import __version__
 from quire_server.entrance import Application, Entrance
 from quire_server.settings import ServerSettings
@@ -54,7 +53,7 @@ class Exit(IntEnum):
 
 
 def serve(config: EngineConfig, settings: ServerSettings) -> int:
-    """Serve until a signal: 0 when that went as asked, 1 when the engine did not start. ConfigError before that."""
+    """Serve until a signal; how that ended, as an Exit. ConfigError before anything was begun."""
     logs.configure(settings.log_format)
     check_files(settings)
     with contextlib.closing(bind(settings)) as listener, asyncio.Runner(loop_factory=loop_factory()) as runner:
@@ -243,14 +242,18 @@ def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
     """How the HTTP layer is set up."""
     import uvicorn
 
+    from quire_server.connection import connection_class
+
     return uvicorn.Config(
         app,
         log_level=settings.uvicorn_log_level,
         access_log=False,  # ours tells more: quire_server.access
         log_config=None,
+        http=connection_class(settings),
+        ws="none",
         root_path=settings.root_path,
-        ssl_keyfile=settings.ssl_keyfile,
-        ssl_certfile=settings.ssl_certfile,
+        timeout_keep_alive=settings.timeout_keep_alive,
+        **tls.options(settings),
         backlog=BACKLOG,
         lifespan="off",
         server_header=False,
@@ -263,16 +266,8 @@ def check_files(settings: ServerSettings) -> None:
     settings.read_chat_template()
     if settings.otlp_traces_endpoint is not None:
         check_tracing(settings.otlp_traces_endpoint)
-    if (settings.ssl_keyfile is None) != (settings.ssl_certfile is None):
-        raise ConfigError("TLS needs both files: give --ssl-keyfile and --ssl-certfile.")
-    if settings.ssl_certfile is not None:
-        try:
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
-                settings.ssl_certfile, settings.ssl_keyfile
-            )
-        except OSError as error:
-            reason = error.strerror or error.args[0]
-            raise ConfigError(f"--ssl-certfile and --ssl-keyfile cannot be used: {reason}.") from error
+    settings.read_keys()
+    tls.check(settings)
 
 
 def bind(settings: ServerSettings) -> socket.socket:

@@ -41,6 +41,14 @@ class ServerSettings(BaseModel):
     """PEM file with the private key: serve over TLS."""
     ssl_certfile: str | None = None
     """PEM file with the certificate chain that belongs to the key."""
+    ssl_ca_certs: str | None = None
+    """PEM file with the authorities whose certificates clients may bring."""
+    ssl_cert_reqs: Annotated[int, Field(ge=0, le=2)] = 0
+    """Whether clients need a certificate: 0 no, 1 one that they bring must be right, 2 yes."""
+    ssl_ciphers: str | None = None
+    """Ciphers for TLS 1.2, in OpenSSL's notation; Python's own choice when absent."""
+    enable_ssl_refresh: bool = False
+    """Read the certificate and its key again when their files change."""
 
     served_model_name: tuple[str, ...] = ()
     """Names that requests may give in `model`; answers carry the first. The model's own name when absent."""
@@ -54,6 +62,18 @@ class ServerSettings(BaseModel):
     """Paths that need no key, beside /livez, /readyz and /health; /metrics, say."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Largest request body that is read, in bytes."""
+    h11_max_incomplete_event_size: Annotated[int, Field(ge=1024)] = 64 * 1024
+    """Largest head of a request, its line and its header fields, in bytes; the name is that of other servers."""
+    h11_max_header_count: Annotated[int, Field(ge=8)] = 256
+    """Most header fields of a request; the name is that of other servers."""
+    timeout_header: Annotated[float, Field(gt=0)] = 20.0
+    """Seconds in which the head of a request must be complete, once it has begun."""
+    timeout_body: Annotated[float, Field(gt=0)] = 30.0
+    """Seconds in which its body must be complete, and a second more for each KiB that is there."""
+    timeout_unread: Annotated[float, Field(gt=0)] = 60.0
+    """Seconds that an answer may wait for a client that does not read it; then the request is given up."""
+    timeout_keep_alive: Annotated[int, Field(ge=1)] = 75
+    """Seconds for which a connection is kept for a next request; longer than proxies in front do, or they fail."""
 
     allowed_origins: tuple[str, ...] = ()
     """Origins whose pages may call this server from a browser (CORS); none unless given."""
