@@ -15,6 +15,7 @@ from tests.support.faults import PLACES, FaultyRunner, Rule, Where, any_of, nobo
 from tests.support.guided import constrained, json_grammar, save_model
 from tests.support.invariants import check_invariants
 from tests.support.replay import PlainCapture
+from tests.support.requests import beam_request
 from tests.support.schedules import ALONE, CHUNKS, CROWD, STARVED, Answer, Schedule, finish, roomy_config
 from torch import Tensor
 
@@ -51,6 +52,8 @@ REQUESTS = tuple(
     (prompt, SamplingParams(**{"temperature": 0, "ignore_eos": True, "max_tokens": 14} | fields), added)
     for prompt, fields, added in KINDS
 )
+SEARCH = 100
+"""The handle of one request more, which searches with three beams."""
 Answers = dict[tuple[int, int], Answer]
 
 
@@ -102,6 +105,7 @@ def asked(engine: Engine, requests: tuple[Any, ...] = REQUESTS) -> Engine:
     for handle, (prompt, params, added) in enumerate(requests):
         request = GenerateRequest(token_ids=prompt, sampling_params=params)
         engine.add(Submission(handle, request, rendered=added))
+    engine.add(Submission(SEARCH, beam_request(SHARED, n=3, max_tokens=12, ignore_eos=True)))
     return engine
 
 
@@ -125,7 +129,7 @@ def check_alike(found: Answers, wanted: Answers, culprits: set[int]) -> None:
         own = found[key]
         if key[0] in culprits:
             assert own.finish_reason in ("error", answer.finish_reason)
-            assert own.tokens == answer.tokens[: len(own.tokens)]
+            assert own.tokens == ([] if key[0] == SEARCH else answer.tokens[: len(own.tokens)])
             continue
         assert (own.tokens, own.finish_reason) == (answer.tokens, answer.finish_reason)
         for kind in ("logprobs", "prompt_logprobs"):
@@ -142,7 +146,7 @@ def test_those_who_fail_at_random_steps_end_alone(roomy: Engine, schedule: Sched
     wanted = served(roomy, nobody, "before", CROWD, overlapped=False)
     draw = Random(f"{schedule}{overlapped}")
     for turn in range(4):
-        culprits = set(draw.sample(range(len(REQUESTS)), 1 + turn % 3))
+        culprits = set(draw.sample([*range(len(REQUESTS)), SEARCH], 1 + turn % 3))
         rule = any_of(*(whoever_has(handle, draw.randrange(6)) for handle in culprits))
         found = served(roomy, rule, PLACES[turn % 3], schedule, overlapped=overlapped)
         check_alike(found, wanted, culprits)
@@ -184,7 +188,7 @@ class FaultySampler:
         return self.sampler.sample(logits, sequences, step)
 
 
-@pytest.mark.parametrize("handle", range(len(REQUESTS)))
+@pytest.mark.parametrize("handle", [*range(len(REQUESTS)), SEARCH])
 def test_whom_the_sampler_fails_for_ends_alone(native: Engine, handle: int, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = served(native, nobody, "before", CROWD, overlapped=False)
     own = eager_runner(native)
