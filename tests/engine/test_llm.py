@@ -22,7 +22,7 @@ from tests.support.shop import open_shop
 
 from quire_engine import LLM, EngineConfig, SamplingParams
 from quire_engine.engine import Engine
-from quire_engine.errors import GrammarError, PromptTooLong, RequestError
+from quire_engine.errors import EngineStopped, GrammarError, PromptTooLong, RequestError
 from quire_engine.scheduling.batch import Batch
 from quire_protocol import BeamSearchParams, LogitsProcessorConstructor, StructuredOutputsParams
 
@@ -250,3 +250,29 @@ def test_logits_processors_of_an_installed_package_work_offline(tmp_path: Path) 
         with pytest.raises(RequestError, match="allows"):
             llm.generate([[5]], SamplingParams(logits_processors=["os.system"]), use_tqdm=False)
         llm.close()
+
+
+def test_asleep_it_answers_nothing_and_awake_again_the_same(llm: LLM) -> None:
+    llm.sleep()
+    llm.sleep()
+    with pytest.raises(EngineStopped, match="wake_up"):
+        llm.generate("a", GREEDY, use_tqdm=False)
+    llm.wake_up()
+    assert texts(llm, "a", GREEDY) == ["bcde"]
+
+
+def test_sleep_closes_the_engine_once(llm: LLM) -> None:
+    runner = llm.engine.runner
+    assert isinstance(runner, ScriptedRunner)
+    llm.sleep()
+    assert runner.is_closed
+    runner.is_closed = False
+    llm.close()
+    assert not runner.is_closed
+
+
+def test_after_a_reset_no_prompt_finds_what_was_computed_before(llm: LLM) -> None:
+    prompt = [5] * 20
+    found = [llm.generate([prompt], GREEDY, use_tqdm=False)[0].num_cached_tokens for _ in range(2)]
+    assert llm.reset_prefix_cache()
+    assert [*found, llm.generate([prompt], GREEDY, use_tqdm=False)[0].num_cached_tokens] == [0, 16, 0]

@@ -25,7 +25,7 @@ from quire_protocol import GenerateRequest, SamplingParams
 
 PATIENCE = 120.0
 """Seconds for all streams, restarts included."""
-DEATHS = 3
+DEATHS = 2
 """How often the engine is killed meanwhile."""
 LONG = 70
 """Tokens of an answer that nothing ends before."""

@@ -253,6 +253,17 @@ def load_mortal(config: EngineConfig, *, progress: bool = False) -> Engine:
     return scripted_engine(die_at_last)
 
 
+def load_toxic(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine whose process ends by whatever begins with 66, as soon as that has two tokens."""
+
+    def die_of_it(sequence: Sequence, context: Seq[int]) -> int:
+        if context[0] == 66 and sequence.output_length == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return checksum(sequence, context)
+
+    return scripted_engine(die_of_it, seed=config.seed)
+
+
 def load_stumbling(config: EngineConfig, *, progress: bool = False) -> Engine:
     """An engine that ends by itself in its third step, whatever is done about steps that fail."""
 

@@ -8,7 +8,7 @@ from tests.support.scripted import scripted_decisions
 from quire_engine.config import EngineConfig
 from quire_engine.constraint import Constraint, Thinking
 from quire_engine.link import frames
-from quire_engine.link.frames import Abort, Add, Down, Failed, Ready, Report, Start, Stop, Up
+from quire_engine.link.frames import Abort, Add, Down, Failed, Ready, Report, ResetPrefixCache, Start, Stop, Trial, Up
 from quire_engine.sequence import Emission, Rendered, Submission, TokenLogprobs
 from quire_engine.stats import Stats
 
@@ -42,11 +42,15 @@ DOWN = [
     Add(Submission(9, RICH, rendered=RENDERED)),
     Abort(7),
     Abort(7, 1),
+    ResetPrefixCache(),
     Stop(),
 ]
 UP = [
     Ready(scripted_decisions(sampling_defaults={"top_p": 0.5}, notes=("ä",))),
     Failed("ConfigError", "no"),
+    Failed("DeviceFault", "gone", (3, 4)),
+    Trial(7),
+    Report([], Stats(), resets=2),
     Report([], Stats()),
     Report(
         [Emission(7, 1, (4,), SCORES, SCORES, "stop", 4, 16), Emission(8, 0, (), finish_reason="error", error="oh")],

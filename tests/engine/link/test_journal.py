@@ -159,3 +159,18 @@ def test_who_was_alone_by_chance_is_tried_once_more() -> None:
     journal = journal_of(submission(0, [1]))
     assert journal.broken_off((0,)).emissions == []
     assert [command.submission.is_suspect for command in journal.resume()] == [True]
+
+
+def test_who_was_there_when_two_engines_ended_is_a_suspect() -> None:
+    journal = journal_of(submission(0, [1]))
+    journal.broken_off(())
+    journal.note(Add(submission(1, [1])))
+    journal.broken_off(())
+    assert [command.submission.is_suspect for command in journal.resume()] == [True, False]
+
+
+def test_nobody_is_to_blame_for_sleep() -> None:
+    journal = journal_of(submission(0, [1]))
+    for _ in range(3):
+        journal.broken_off()
+    assert [command.submission.is_suspect for command in journal.resume()] == [False]

@@ -7,7 +7,7 @@ whole batch would have given. A span may be computed twice: it writes the same k
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import replace
 
 from quire_engine.errors import DeviceFault
@@ -42,16 +42,19 @@ class Parts:
             return self._results(spans)  # who is blamed has failed twice
         return self._narrowed(spans, error) if spans else []
 
-    def apart(self, suspects: Container[int]) -> list[SpanResult]:
+    def apart(self, suspects: Container[int], tell: Callable[[int], None]) -> list[SpanResult]:
         """The results, with each span of these requests computed alone, behind all others.
 
-        A device that fails then is known to fail by one of them, whatever is left of this process.
+        Who fails or ends this process then is known: `tell` hears the handle of each before it is computed.
         """
         clear = tuple(span for span in self.batch.spans if span.sequence.handle not in suspects)
         others = tuple(span for span in self.batch.spans if span.sequence.handle in suspects)
         self.batch = replace(self.batch, spans=clear + others)
-        parts = [part for part in (clear, *((span,) for span in others)) if part]
-        return [result for part in parts for result in self._results(part)]
+        results = self._results(clear) if clear else []
+        for span in others:
+            tell(span.sequence.handle)
+            results += self._results((span,))
+        return results
 
     def _results(self, spans: Spans) -> list[SpanResult]:
         try:

@@ -222,6 +222,11 @@ class Decisions(BaseModel):
         return self.num_blocks * self.block_size
 
 
+def as_settled(config: EngineConfig, decisions: Decisions) -> EngineConfig:
+    """The configuration for further engines: what was measured for the first one holds, so that all promises do."""
+    return config.model_copy(update={"kv_cache_memory_bytes": decisions.kv_cache_bytes or config.kv_cache_memory_bytes})
+
+
 def cache_folder(config: EngineConfig) -> Path:
     """Where to keep what is worth keeping: as asked, or where the XDG base directories have it."""
     if config.cache_dir is not None:

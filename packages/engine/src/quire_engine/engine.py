@@ -91,6 +91,8 @@ class Engine:
         self._seeds = Random(seed)
         self._extensions = extensions
         self.guides = guides
+        self.on_trial: Callable[[int], None] = lambda _: None
+        """Told the handle of a suspected request before it is computed alone. Whoever owns the engine may listen."""
         self.progress: list[Progress] = []
         """Which requests ran for the first time in the last step, or gave way."""
         self._next: Flight | None = None
@@ -224,7 +226,7 @@ class Engine:
     def _suspicious_step(self, batch: Batch) -> list[Emission]:
         """Compute those alone by whom an engine may have ended: should this one end too, it is known by whom."""
         parts = Parts(self.runner, batch)
-        results = parts.apart(self._suspects)
+        results = parts.apart(self._suspects, self.on_trial)
         there = {span.sequence.handle for span in batch.spans}
         left = {handle: steps - (handle in there) for handle, steps in self._suspects.items()}
         emissions = self._take_in(parts.batch, results)

@@ -12,9 +12,9 @@ from typing import Any, TypeAlias, cast
 from tqdm import tqdm
 
 from quire_engine.admission import check_request
-from quire_engine.config import EngineConfig
+from quire_engine.config import EngineConfig, as_settled
 from quire_engine.engine import Engine, EngineFactory
-from quire_engine.errors import RequestError
+from quire_engine.errors import EngineStopped, RequestError
 from quire_engine.sequence import Emission, FinishReason, Submission, TokenLogprobs
 from quire_engine.text.answers import Answers
 from quire_engine.text.grammar.compile import Grammars
@@ -82,6 +82,8 @@ class LLM:
         """
         self.config = EngineConfig(model=model, **config)
         self.engine = load(self.config, progress=progress)
+        self._load = load
+        self._is_sleeping = False
         self.tokenizer = load_tokenizer(self.config)
         decisions, tokenizer = self.engine.decisions, self.tokenizer
         self._renderer = (
@@ -154,9 +156,27 @@ class LLM:
             defaults["max_tokens"] = defaults.pop("max_new_tokens")
         return SamplingParams(**defaults)
 
+    def reset_prefix_cache(self) -> bool:
+        """Let no later prompt find what was computed for earlier ones; True, as that is always done."""
+        self.engine.reset_prefix_cache()
+        return True
+
+    def sleep(self) -> None:
+        """Give the memory of weights and cache back, until wake_up()."""
+        if not self._is_sleeping:
+            self.engine.close()
+            self._is_sleeping = True
+
+    def wake_up(self) -> None:
+        """Load the model again."""
+        if self._is_sleeping:
+            self.engine = self._load(as_settled(self.config, self.engine.decisions), progress=False)
+            self._is_sleeping = False
+
     def close(self) -> None:
         """Give the device back."""
-        self.engine.close()
+        if not self._is_sleeping:
+            self.engine.close()
 
     def _encoded(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         """The prompt's text, if it has one, and its ids."""
@@ -175,7 +195,9 @@ class LLM:
         use_tqdm: bool,
         beam_search: BeamSearchParams | None = None,
     ) -> list[RequestOutput]:
-        """Check all, then compute all."""
+        """Check all, then compute all. EngineStopped while asleep."""
+        if self._is_sleeping:
+            raise EngineStopped("The engine sleeps: call wake_up() first.")
         params = sampling_params or self.get_default_sampling_params()
         each = [params] * len(prompts) if isinstance(params, SamplingParams) else params
         questions = [

@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 from quire_engine.engine import EngineFactory
 from quire_engine.errors import ConfigError
 from quire_engine.link.base import serve
-from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Start, Stop, Up, decode_down, encode
+from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Start, Stop, Trial, Up, decode_down, encode
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def run(connection: socket.socket) -> int:
     Thread(target=listen, args=(frames, inbox), name="quire-commands", daemon=True).start()
     try:
         engine = find_factory(start)(start.config, progress=start.progress)
+        engine.on_trial = lambda handle: tell(Trial(handle))
         tell(Ready(engine.decisions))
         serve(engine, inbox, tell)
         engine.close()

@@ -1,7 +1,7 @@
 """What crosses a link, and its form on a socket: length-prefixed MessagePack, typed at both ends. No pickle.
 
 Down:  Start, then any number of Add, Abort and ResetPrefixCache, then Stop.
-Up:    Ready or Failed, then one Report for each step.
+Up:    Ready or Failed, then one Report for each step, and a Trial before each suspect that is computed alone in it.
 """
 
 from __future__ import annotations
@@ -81,9 +81,15 @@ class Report(msgspec.Struct, frozen=True, tag=True):
     """Of the requests that began to run in it, or gave way."""
 
 
+class Trial(msgspec.Struct, frozen=True, tag=True):
+    """A request by which an engine may have ended is computed alone from now on, until the next Trial or Report."""
+
+    handle: int
+
+
 Command: TypeAlias = Add | Abort | ResetPrefixCache | Stop
 Down: TypeAlias = Start | Command
-Up: TypeAlias = Ready | Failed | Report
+Up: TypeAlias = Ready | Failed | Report | Trial
 
 _MODELS = (GenerateRequest, EngineConfig, Decisions)
 

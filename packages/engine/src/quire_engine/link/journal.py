@@ -41,8 +41,10 @@ class Request:
         """Those that have not finished."""
         self.scored = 0
         """Prompt positions whose log-probabilities were told."""
+        self.deaths = 0
+        """Engines that ended by themselves while they had it."""
         self.is_suspect = False
-        """Whether an engine may have ended by it."""
+        """Whether one may have ended by it."""
 
     def hear(self, emission: Emission) -> Emission:
         """Take in what a choice gave. It is passed on as if the engine had always been the same."""
@@ -108,24 +110,31 @@ class Journal:
         self._latest = _summed(report.stats, self._before)
         return replace(report, emissions=emissions, stats=self._latest)
 
-    def broken_off(self, suspects: Sequence[int] = ()) -> Report:
+    def broken_off(self, suspects: Sequence[int] | None = None) -> Report:
         """The engine has ended: everybody waits from now on, and nothing is cached any more.
 
-        Those by whom it may have ended are computed alone by the next one. If that ends too, it is clear by whom: that
-        request ends.
+        If it ended by itself, `suspects` are the handles of those by whom it may have, none if it could not say. They
+        are computed alone by the next one, as is whoever was there when two engines ended. If an engine ends while it
+        computes a suspect alone, it is clear by whom: that request ends, with the error that the report has.
         """
         resets, self._resets = self._resets, 0
         self._before = self._latest
-        known = [handle for handle in suspects if handle in self._requests]
-        is_clear = len(suspects) == 1 and all(self._requests[handle].is_suspect for handle in known)
-        for handle in known:
-            self._requests[handle].is_suspect = True
-        ended = [emission for handle in known for emission in self._convicted(handle)] if is_clear else []
+        ended = [] if suspects is None else self._judge(suspects)
         return replace(self._without_engine(ended, "error", len(ended)), resets=resets)
+
+    def _judge(self, suspects: Sequence[int]) -> list[Emission]:
+        """Note by whom an engine may have ended; end the one of whom that is clear."""
+        known = [handle for handle in suspects if handle in self._requests]
+        if len(suspects) == 1 and known and self._requests[known[0]].is_suspect:
+            return self._convicted(known[0])
+        for handle, request in self._requests.items():
+            request.deaths += 1
+            request.is_suspect = handle in known or (request.deaths > 1 and not known)
+        return []
 
     def _convicted(self, handle: int) -> list[Emission]:
         """End the request by which engines end."""
-        error = "The engine failed twice while it computed this request, the second time alone; the log has the cause."
+        error = "The engine ended while it computed this request, and again when it computed it alone; see the log."
         return [Emission(handle, index, (), finish_reason="error", error=error) for index in self._drop(handle)]
 
     def resume(self) -> Iterator[Add]:

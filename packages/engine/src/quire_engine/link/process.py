@@ -17,7 +17,20 @@ from tempfile import TemporaryDirectory
 
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported
-from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Report, Start, Stop, Up, decode_up, encode
+from quire_engine.link.frames import (
+    PREFIX,
+    Command,
+    Down,
+    Failed,
+    Ready,
+    Report,
+    Start,
+    Stop,
+    Trial,
+    Up,
+    decode_up,
+    encode,
+)
 
 GRACE = 10.0
 """Seconds that a child has to end by itself."""
@@ -37,6 +50,8 @@ class ProcessLink:
     def __init__(self, decisions: Decisions, child: Child) -> None:
         self.decisions = decisions
         self._child = child
+        self._tried: tuple[int, ...] = ()
+        """The handle of the request that is computed alone at this moment, as an engine may have ended by it."""
 
     @classmethod
     async def start(
@@ -52,7 +67,7 @@ class ProcessLink:
                 case Failed(kind, message):
                     refusal = REFUSALS.get(kind)
                     raise refusal(message) if refusal else EngineStopped(f"The engine could not be loaded: {message}")
-                case Report():
+                case Report() | Trial():
                     raise AssertionError("a report came before the engine was ready")
         except BaseException:
             await child.end(grace=0)
@@ -64,13 +79,21 @@ class ProcessLink:
 
     async def receive(self) -> Report:
         """The next step's report. EngineStopped once the engine has ended."""
-        match await self._child.receive():
-            case Report() as report:
-                return report
-            case Failed(_, message, suspects):
-                raise EngineStopped(f"The engine ended: {message}", suspects=suspects)
-            case Ready():
-                raise AssertionError("an engine is ready once")
+        while True:
+            try:
+                message = await self._child.receive()
+            except EngineStopped as error:
+                raise EngineStopped(str(error), suspects=self._tried) from None
+            match message:
+                case Report() as report:
+                    self._tried = ()
+                    return report
+                case Trial(handle):
+                    self._tried = (handle,)
+                case Failed(_, words, suspects):
+                    raise EngineStopped(f"The engine ended: {words}", suspects=suspects or self._tried)
+                case Ready():
+                    raise AssertionError("an engine is ready once")
 
     async def close(self) -> None:
         """End the engine, and wait until it is gone."""

@@ -17,7 +17,7 @@ from math import inf
 from time import monotonic
 from typing import Literal, TypeAlias
 
-from quire_engine.config import Decisions, EngineConfig
+from quire_engine.config import Decisions, EngineConfig, as_settled
 from quire_engine.errors import EngineStopped
 from quire_engine.link.base import Link, LinkStarter
 from quire_engine.link.frames import Command, Report
@@ -117,10 +117,15 @@ class SupervisedLink:
         """The engine has ended, perhaps by one of these requests."""
         link, self._link = self._link, None
         self._broken_at = monotonic()
-        self._tell(self._journal.broken_off(suspects))
+        report = self._journal.broken_off(suspects if self._is_wanted else None)
+        self._tell(report)
         if link is not None:
             await link.close()
-        if self._is_wanted:
+        if not self._is_wanted:
+            return
+        if report.emissions:
+            self._begin_again(f"{reason} The request by which it did has ended.")
+        else:
             self._count_death(reason)
 
     async def _without_engine(self) -> None:
@@ -167,6 +172,9 @@ class SupervisedLink:
             self._turn("stopped")
             often = f" That makes {len(self._deaths)} within {self._window:g} seconds: it is not started again."
             raise EngineStopped(reason + often * (self._limit > 1))
+        self._begin_again(reason)
+
+    def _begin_again(self, reason: str) -> None:
         logger.error("%s It is started again, and goes on with what it was at.", reason)
         self.restarts += 1
         self._turn("restarting")
@@ -195,8 +203,3 @@ class SupervisedLink:
             if self.state == "stopped":
                 raise EngineStopped("The engine has ended.")
             await self._turned.wait()
-
-
-def as_settled(config: EngineConfig, decisions: Decisions) -> EngineConfig:
-    """The configuration for further engines: what was measured for the first one holds, so that all promises do."""
-    return config.model_copy(update={"kv_cache_memory_bytes": decisions.kv_cache_bytes or config.kv_cache_memory_bytes})
