@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
-from uvicorn import Server
+from tests.support.listening import Client, listening, request, run
 
-from quire_server.entrance import Entrance
 from quire_server.middleware import BodyLimit
-from quire_server.serve import loop_factory, make_server, uvicorn_config
-from quire_server.settings import ServerSettings
 
 SOON = 0.3
 """Seconds that these servers are patient for, where they are to lose it."""
-PATIENCE = 20.0
-"""Seconds that a test waits for anything."""
-
-Application: TypeAlias = Callable[[Any, Any, Any], Awaitable[None]]
 
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
@@ -67,101 +58,6 @@ class Talkative:
             await send({"type": "http.response.body", "body": b"x" * 10_000, "more_body": True})
             self.sent += 10_000
             await asyncio.sleep(0)
-
-
-class Client:
-    """One connection, as bytes."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-
-    def send(self, *pieces: bytes) -> None:
-        for piece in pieces:
-            self.writer.write(piece)
-
-    async def ask(self, path: str = "/", body: bytes = b"") -> tuple[int, bytes]:
-        """One request in the ordinary way, and its answer."""
-        self.send(request(path, body))
-        return await self.answer()
-
-    async def answer(self) -> tuple[int, bytes]:
-        """The next answer: its status and its body."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        fields = dict(line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:-2])
-        return int(head.split()[1]), await self.reader.readexactly(int(fields[b"content-length"]))
-
-    async def refusal(self) -> tuple[int, str]:
-        """The one answer behind which the connection ends: its code and its message."""
-        status, body = await self.answer()
-        assert await self.reader.read() == b""
-        error = json.loads(body)["error"]
-        assert error["code"] == status
-        return status, error["message"]
-
-    async def rest(self) -> bytes:
-        """Everything up to the end of the connection."""
-        try:
-            return await self.reader.read()
-        except ConnectionResetError:
-            return b""
-
-
-def request(path: str = "/", body: bytes = b"", *fields: bytes) -> bytes:
-    head = (f"POST {path} HTTP/1.1".encode(), b"Host: x", b"Content-Length: %d" % len(body), *fields, b"", b"")
-    return b"\r\n".join(head) + body
-
-
-class Listening:
-    """A server that listens on a port of its own."""
-
-    def __init__(self, server: Server, address: tuple[str, int]) -> None:
-        self.server, self.address = server, address
-
-    async def nobody_is_connected(self) -> None:
-        """Wait until every client that was there has gone."""
-        while not self.server.server_state.connections:
-            await asyncio.sleep(0)
-        while self.server.server_state.connections:
-            await asyncio.sleep(0.01)
-
-    @asynccontextmanager
-    async def client(self, receive_buffer: int | None = None) -> AsyncIterator[Client]:
-        one = socket.socket()
-        if receive_buffer:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        one.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(one, self.address)
-        limit = receive_buffer or 2**16
-        reader, writer = await asyncio.open_connection(sock=one, limit=limit)
-        try:
-            yield Client(reader, writer)
-        finally:
-            writer.transport.abort()
-
-
-@asynccontextmanager
-async def listening(app: Application, send_buffer: int | None = None, **settings: Any) -> AsyncIterator[Listening]:
-    entrance, listens = Entrance(), asyncio.Event()
-    entrance.open(app)
-    config = uvicorn_config(entrance, ServerSettings(**{"api_key": (), "shutdown_timeout": 1.0} | settings))
-    server = make_server(config, listens.set)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        if send_buffer:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        serving = asyncio.create_task(server.serve(sockets=[listener]))
-        await listens.wait()
-        try:
-            yield Listening(server, listener.getsockname())
-            while server.server_state.tasks:  # every request has an end, also one that nobody waits for
-                await asyncio.sleep(0)
-        finally:
-            server.should_exit = server.force_exit = True
-            await serving
-
-
-def run(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=loop_factory()) as runner:
-        runner.run(asyncio.wait_for(work, PATIENCE))
 
 
 def test_a_connection_serves_one_request_after_the_other() -> None:

@@ -56,6 +56,25 @@ def test_flags_take_numbers_lists_choices_and_switches() -> None:
     assert (settings.served_model_name, settings.port, settings.allow_credentials) == (("a", "b"), 0, True)
 
 
+@pytest.mark.parametrize("words", [("https://a.test", "https://b.test"), ('["https://a.test", "https://b.test"]',)])
+def test_origins_are_words_or_a_json_list(words: tuple[str, ...]) -> None:
+    assert asked("--allowed-origins", *words)[1].allowed_origins == ("https://a.test", "https://b.test")
+    assert "--allowed-origins" in refusal("--allowed-origins", "[a")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--api-key", ""), "--api-key"),
+        (("--admin-key", " x"), "--admin-key"),
+        (("--public-paths", "metrics"), "--public-paths has metrics, which is no path"),
+        (("--timeout-header", "0"), "--timeout-header"),
+    ],
+)
+def test_what_would_open_or_close_too_much_is_refused(words: tuple[str, ...], told: str) -> None:
+    assert told in refusal(*words)
+
+
 @pytest.mark.parametrize(("written", "meant"), [("16k", 16_000), ("16K", 16_384), ("1.5K", 1536), ("2048", 2048)])
 def test_a_whole_number_may_be_written_short(written: str, meant: int) -> None:
     assert asked("--max-model-len", written)[0].max_model_len == meant

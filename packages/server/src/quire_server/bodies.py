@@ -11,6 +11,10 @@ from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 
+DEEPEST = 200
+"""Levels of lists and objects within each other, the outermost included, that the parser reads."""
+TOO_DEEP = f"The body's lists and objects are more than {DEEPEST} levels deep, the most this server reads."
+
 
 class JsonRequest(Request):
     """A request whose body is parsed by pydantic's parser: bounded in depth, and closed to lone surrogates."""
@@ -21,7 +25,8 @@ class JsonRequest(Request):
         try:
             return from_json(body)
         except ValueError as error:
-            raise HTTPException(HTTPStatus.BAD_REQUEST, f"The body is not JSON: {error}.") from error
+            reason = TOO_DEEP if "recursion limit" in str(error) else f"The body is not JSON: {error}."
+            raise HTTPException(HTTPStatus.BAD_REQUEST, reason) from error
 
 
 class JsonRoute(APIRoute):

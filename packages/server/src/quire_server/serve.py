@@ -131,7 +131,8 @@ async def answering(
         heard = asyncio.create_task(listening.wait())
         await asyncio.wait((answered, heard), return_when=asyncio.FIRST_COMPLETED)
         heard.cancel()  # where the server ended before it listened
-        yield answered
+        async with tls.refreshing(server.config.ssl, settings):
+            yield answered
     finally:
         server.should_exit = True
         await answered

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
@@ -144,18 +145,28 @@ class ServerSettings(BaseModel):
     enable_per_request_metrics: bool = False
     """Tell in every answer, as `metrics`, how long it took; else in those that ask by `Prefer: metrics`."""
 
+    @field_validator("allowed_origins", "allowed_methods", "allowed_headers", mode="before")
+    @classmethod
+    def _may_be_written_as_json(cls, words: Any, info: ValidationInfo) -> Any:
+        if isinstance(words, list | tuple) and len(words) == 1 and str(words[0]).startswith("["):
+            try:
+                return json.loads(words[0])
+            except ValueError as error:
+                raise ValueError(f"{info.field_name} takes words, or a JSON list, which {words[0]} is not") from error
+        return words
+
     @field_validator("api_key", "admin_key")
     @classmethod
-    def _is_sent_as_it_is(cls, keys: tuple[str, ...]) -> tuple[str, ...]:
+    def _is_sent_as_it_is(cls, keys: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if any(not key or key != key.strip() or not key.isprintable() for key in keys):
-            raise ValueError("a key has one visible character at least, and no space around it")
+            raise ValueError(f"{info.field_name} must have one visible character at least, and no space around it")
         return keys
 
     @field_validator("public_paths")
     @classmethod
-    def _is_a_path(cls, paths: tuple[str, ...]) -> tuple[str, ...]:
+    def _is_a_path(cls, paths: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if wrong := [path for path in paths if not path.startswith("/")]:
-            raise ValueError(f"{wrong[0]} is no path: it begins with a slash, as /metrics does")
+            raise ValueError(f"{info.field_name} has {wrong[0]}, which is no path: it begins with a slash, as /metrics")
         return paths
 
     @field_validator("disable_access_log_for_endpoints")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from quire_engine.errors import ConfigError
@@ -13,7 +15,7 @@ from quire_server.watched import Watched
 
 logger = logging.getLogger("quire")
 
-LOOK_AGAIN = 5.0
+LOOK_AGAIN = 2.0
 """Seconds between looks at the files of a certificate that may change."""
 
 
@@ -69,8 +71,22 @@ def try_out(settings: ServerSettings) -> None:
         raise ConfigError(f"{flags} cannot be used: {reason}.") from error
 
 
-async def refresh(context: ssl.SSLContext, settings: ServerSettings) -> None:
-    """Take the certificate again whenever its files have changed, for the connections that come then; never returns.
+@asynccontextmanager
+async def refreshing(context: ssl.SSLContext | None, settings: ServerSettings) -> AsyncIterator[None]:
+    """Meanwhile, take the certificate again whenever its files have changed, if that is asked for."""
+    if context is None or not settings.enable_ssl_refresh:
+        yield
+        return
+    task = asyncio.create_task(_refresh(context, settings))
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _refresh(context: ssl.SSLContext, settings: ServerSettings) -> None:
+    """Look at the files from time to time; what is new in them is for the connections that come then.
 
     Files that do not fit together, as while they are being replaced, leave the certificate as it was.
     """
