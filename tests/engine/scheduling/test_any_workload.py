@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 from tests.support.invariants import check_invariants
 from tests.support.plain_beams import plain_beam_search
 from tests.support.requests import beam_request, submission
-from tests.support.scripted import EOS, VOCABULARY, checksum, likeliest, scripted_engine
+from tests.support.scripted import EOS, VOCABULARY, ScriptedRunner, checksum, likeliest, scripted_engine
 
 from quire_engine.engine import Engine
 from quire_engine.sequence import Emission, Sequence, Submission, Terms
@@ -148,16 +148,16 @@ class Workload(RuleBasedStateMachine):
             self.step_once(self.engine.step)
 
     @rule()
-    def a_step_fails_and_is_computed_again(self) -> None:
-        scheduler = self.engine.scheduler
-        first = scheduler.schedule()
-        cursors = {span.sequence: span.start for span in first.spans}
-        scheduler.retract(first)
-        check_invariants(scheduler)
-        again = scheduler.schedule()
-        assert all(cursors.get(span.sequence, span.start) == span.start for span in again.spans)
-        assert bool(first) == bool(again)
-        scheduler.retract(again)
+    def a_step_fails_once(self) -> None:
+        runner = self.engine.runner
+        assert isinstance(runner, ScriptedRunner)
+        runner.failing_steps = (runner.steps + 1,)
+        self.step_once(self.engine.step)
+
+    @rule(blocks=st.sets(st.integers(0, 2), min_size=1))
+    def blocks_are_not_to_be_trusted(self, blocks: set[int]) -> None:
+        self.engine.scheduler.distrust(blocks)
+        assert not any(block.index in blocks for s in self.engine.scheduler.running for block in s.blocks)
 
     @rule()
     def an_engine_ends_and_another_resumes(self) -> None:

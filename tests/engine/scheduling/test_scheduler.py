@@ -323,23 +323,6 @@ def test_what_was_computed_for_an_aborted_sequence_is_dropped() -> None:
 # --- steps that fail
 
 
-def test_a_retracted_step_is_scheduled_again() -> None:
-    engine = engine_with(*(submission(h, prompt(5, start=9 * h)) for h in range(3)), max_num_batched_tokens=12)
-    engine.step()
-    first = engine.scheduler.schedule()
-    engine.scheduler.retract(first)
-    check_invariants(engine.scheduler)
-    assert engine.scheduler.schedule() == first
-
-
-def test_retracting_an_admission_gives_its_blocks_back() -> None:
-    engine = engine_with(submission(0, prompt(9)))
-    engine.scheduler.retract(engine.scheduler.schedule())
-    check_invariants(engine.scheduler)
-    assert engine.stats().kv_usage == 0
-    assert engine.stats().preemptions == 0
-
-
 def test_a_sequence_whose_token_cannot_be_drawn_ends_alone_and_publishes_nothing() -> None:
     engine = engine_with(submission(0, prompt(9)), submission(1, prompt(9, start=50)))
     batch = engine.scheduler.schedule()

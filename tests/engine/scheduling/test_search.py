@@ -182,17 +182,6 @@ def test_it_fails_as_a_whole() -> None:
     assert engine.stats().kv_usage == 0
 
 
-def test_copies_are_done_when_the_step_is_computed_again() -> None:
-    engine = engine_with(searching())
-    step(engine)
-    first = engine.scheduler.schedule()
-    engine.scheduler.retract(first)
-    again = engine.scheduler.schedule()
-    assert first.copies == again.copies != ()
-    engine.scheduler.retract(again)
-    assert choices(run(engine)) == found()
-
-
 def test_ends_and_stop_tokens_are_told_apart() -> None:
     ends = frozenset(range(0, 97, 3))
     told = run(engine_with(searching(ignore_eos=False, stop_token_ids=tuple(ends - {EOS}), length_penalty=0.0)))

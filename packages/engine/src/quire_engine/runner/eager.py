@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from quire_engine.runner.pack import PackedBatch, Packer
 from quire_engine.runner.rehearsal import made_up
 from quire_engine.sampling.base import Step
 from quire_engine.sampling.logprobs import Scores, score
-from quire_engine.sampling.sampler import NO_NUMBERS, Sampled, Sampler, is_nan
+from quire_engine.sampling.sampler import NO_NUMBERS, Sampled, Sampler
 from quire_engine.scheduling.batch import Batch, SpanResult
 from quire_engine.sequence import Sequence, TokenLogprobs
 from quire_engine.transit import sent
@@ -79,7 +80,7 @@ class EagerPending:
                 results[span] = result
         for part in self.prompt:
             so_far, scores = results[part.span], part.read()
-            if any(map(is_nan, scores)):
+            if any(isnan(each.logprob) for each in scores):
                 so_far, scores = NO_NUMBERS, []
             results[part.span] = replace(so_far, prompt_logprobs=(*so_far.prompt_logprobs, *scores))
         return results

@@ -122,10 +122,11 @@ class Sampled:
         if self.columns.scored is not None and self.scores is not None:
             rows = self.columns.scored.numbers.tolist()
             scores = dict(zip(rows, self.scores.read(self.columns.scored_counts), strict=True))
+        hidden = {row for row, own in scores.items() if isnan(own.logprob)}  # a mask kept them from the draw
         tokens, best = (tensor.tolist() for tensor in self.returning.get())
         return [
             SpanResult(token=token, logprobs=scores.get(row))
-            if isfinite(best[row]) and row not in self.failures and not is_nan(scores.get(row))
+            if isfinite(best[row]) and row not in self.failures and row not in hidden
             else self._failure(row, best[row])
             for row, token in enumerate(tokens)
         ]
@@ -146,11 +147,6 @@ class Sampled:
         if params.logits_processors:
             return replace(NO_NUMBERS, error="The logits processors left logits that are not finite numbers.")
         return NO_NUMBERS
-
-
-def is_nan(scores: TokenLogprobs | None) -> bool:
-    """Whether there are scores, and they are no numbers: a mask may hide such logits from the draw."""
-    return scores is not None and isnan(scores.logprob)
 
 
 class Sampler:

@@ -190,10 +190,6 @@ class Fair:
         """Its prompt is counted when it is let in, so that the next in line is chosen in view of it."""
         self.ledger.charge(sequence.terms.tenant, _prompt_cost(sequence))
 
-    def took_back(self, sequence: Sequence) -> None:
-        """The prompt is counted when it runs in earnest."""
-        self.ledger.charge(sequence.terms.tenant, -_prompt_cost(sequence))
-
     def drew(self, sequence: Sequence, tokens: int) -> None:
         """Tokens count as they come: nobody knows how many there will be."""
         self.ledger.charge(sequence.terms.tenant, DRAWN * tokens)

@@ -111,10 +111,6 @@ class Order(Protocol):
         """A sequence runs for the first time."""
         ...
 
-    def took_back(self, sequence: Sequence) -> None:
-        """It did not, after all."""
-        ...
-
     def drew(self, sequence: Sequence, tokens: int) -> None:
         """So many tokens were drawn for a sequence."""
         ...
@@ -165,9 +161,6 @@ class Ranked:
         """Nothing to count."""
 
     def began(self, sequence: Sequence) -> None:
-        """Nothing to count."""
-
-    def took_back(self, sequence: Sequence) -> None:
         """Nothing to count."""
 
     def drew(self, sequence: Sequence, tokens: int) -> None:

@@ -55,10 +55,10 @@ class Scheduler:
     recomputation: what it computed is forgotten, unless the prefix cache still has it). A running sequence holds
     blocks for all of its tokens, so only a new token can ever be short of one.
 
-    Each step is `schedule()` and then `commit()` or, if computing it failed, `retract()`. Between the two, `foresee()`
-    may plan the step after it. Cursors move in `commit()` alone. Whatever the order of service, the first running
-    sequence always gets on, and a sequence that has the pool to itself always fits: no mix of requests can bring the
-    engine to a halt.
+    Each step is `schedule()` and then `commit()`. Between the two, `foresee()` may plan the step after it, and
+    `distrust()` take blocks out of use. Cursors move in `commit()` alone. Whatever the order of service, the first
+    running sequence always gets on, and a sequence that has the pool to itself always fits: no mix of requests can
+    bring the engine to a halt.
 
     A sequence that is held to a form runs like all others. Where it is not known yet what may come next, it sits out
     with its last token; what was drawn too early, or may not stand, is not taken in, and its row is computed again.
@@ -161,15 +161,6 @@ class Scheduler:
         self._gave_way.clear()
         return told
 
-    def fail(self, sequences: Iterable[Sequence], error: str) -> list[Emission]:
-        """End sequences that could not be computed, and say so; pass over those that have ended meanwhile."""
-        return [
-            emission
-            for sequence in sequences
-            if sequence.index in self.requests.get(sequence.handle, {})
-            for emission in self._fail(sequence, error)
-        ]
-
     @property
     def has_work(self) -> bool:
         """Whether there are requests. schedule() finds something to compute, unless all sit out."""
@@ -226,17 +217,6 @@ class Scheduler:
         """Let a running sequence begin again, on what is published by others at most."""
         if sequence.is_running:
             self._preempt(sequence)
-
-    def retract(self, batch: Batch) -> None:
-        """Undo the schedule() that gave `batch`, none of which was computed, so that the next one can give it again.
-
-        No cursor has moved. Who was admitted waits again; who ran before keeps the blocks reserved for it.
-        """
-        for sequence in batch.admitted:
-            if sequence.is_running:
-                self._suspend(sequence)
-                if sequence.preemptions == 0:
-                    self.order.took_back(sequence)
 
     def foresee(self, batch: Batch) -> Batch:
         """The batch after `batch`, whose tokens are still being drawn: one token more for each that goes on.
