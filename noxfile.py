@@ -26,7 +26,7 @@ SIBLINGS = {
     "engine": ("protocol", "kernels"),
     "server": ("protocol", "kernels", "engine"),
 }
-EXTRAS = {"kernels": "[triton]"}  # on a CPU triton is an extra; the tests run its interpreter
+EXTRAS = {"kernels": "[triton]", "server": "[otel]"}  # on a CPU triton is an extra; the tests run its interpreter
 SUITES = {
     "protocol": ("tests/protocol",),
     "kernels": ("tests/kernels",),

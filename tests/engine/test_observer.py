@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from tests.support.loop import run
 from tests.support.requests import generate_request
 
 from quire_engine.async_engine import RequestOutputs
-from quire_engine.errors import EngineStopped
+from quire_engine.errors import EngineStopped, Overloaded
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
@@ -27,6 +28,9 @@ class Diary:
 
     def submitted(self, outputs: RequestOutputs) -> None:
         self.entries.append("submitted")
+
+    def refused(self, error: Overloaded) -> None:
+        self.entries.append(f"refused by {error.limit}")
 
     def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:
         self.entries.append("delivered")
@@ -126,3 +130,15 @@ def test_what_is_generated_for_a_request_that_is_over_is_told_apart() -> None:
 
     diary, generated = run(scenario())
     assert diary.strays == generated
+
+
+def test_a_request_that_finds_the_line_full_is_told_with_the_limit() -> None:
+    async def scenario() -> Diary:
+        async with engine_in_a_thread("load_narrow") as engine:
+            engine.observer = diary = Diary()
+            crowd = [engine.submit(generate_request([1], max_tokens=100_000)) for _ in range(9)]
+            await asyncio.gather(*crowd, return_exceptions=True)
+            return diary
+
+    told = run(scenario()).entries
+    assert told[told.index("refused by max_num_queued_reqs") - 1] == "submitted"

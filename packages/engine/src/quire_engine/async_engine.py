@@ -18,7 +18,7 @@ from typing import Literal, Self
 
 from quire_engine.admission import check_request
 from quire_engine.config import Decisions, EngineConfig
-from quire_engine.errors import EngineStopped
+from quire_engine.errors import EngineStopped, Overloaded
 from quire_engine.gate import Gate
 from quire_engine.link.base import LinkStarter
 from quire_engine.link.frames import Abort, Add, ResetPrefixCache
@@ -104,7 +104,11 @@ class AsyncEngine:
         check_request(request, self.decisions, has_tokenizer=self.tokenizer is not None)
         handle = next(self._handles)
         outputs = RequestOutputs(self, handle, request, terms)
-        self._gate.join(handle, request, terms, time.monotonic())
+        try:
+            self._gate.join(handle, request, terms, time.monotonic())
+        except Overloaded as error:
+            self.observer.refused(error)
+            raise
         self._requests[handle] = outputs
         self._link.send(Add(Submission.of(handle, request, terms)))
         self.observer.submitted(outputs)

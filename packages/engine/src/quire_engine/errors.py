@@ -44,11 +44,12 @@ class GrammarError(RequestError):
 
 
 class Overloaded(QuireError):
-    """The waiting line is full. `retry_after` is in seconds."""
+    """The waiting line is full. `retry_after` is in seconds, `limit` the setting that says how much it holds."""
 
-    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+    def __init__(self, message: str, *, retry_after: float = 1.0, limit: str = "") -> None:
         super().__init__(message)
         self.retry_after = retry_after
+        self.limit = limit
 
 
 class DeadlineUnreachable(Overloaded):

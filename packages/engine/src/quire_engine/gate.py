@@ -121,16 +121,19 @@ class Gate:
         if self._is_due(ticket.terms.tenant):
             return
         if self.waiting - self._empty_seats >= most:
-            full = f"{self.waiting} requests are waiting, and the line holds {most} (max_num_queued_reqs)"
+            limit = "max_num_queued_reqs"
+            full = f"{self.waiting} requests are waiting, and the line holds {most} ({limit})"
         elif self.waiting and self.waiting_tokens + ticket.tokens > most_tokens:
+            limit = "max_num_queued_tokens"
             full = (
                 f"The prompts of {self.waiting} waiting requests have {self.waiting_tokens} tokens, this one has "
-                f"{ticket.tokens}, and the line holds {most_tokens} (max_num_queued_tokens)"
+                f"{ticket.tokens}, and the line holds {most_tokens} ({limit})"
             )
         else:
             return
         wait = self._promise(ticket.tokens, now)
-        raise Overloaded(f"{full}. Nothing was computed; try again in {math.ceil(wait)} s.", retry_after=wait)
+        told = f"{full}. Nothing was computed; try again in {math.ceil(wait)} s."
+        raise Overloaded(told, retry_after=wait, limit=limit)
 
     @property
     def _empty_seats(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
+from quire_engine.errors import Overloaded
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
@@ -17,6 +18,9 @@ class Observer(Protocol):
 
     def submitted(self, outputs: RequestOutputs) -> None:
         """A request was taken in: in the context of whoever submits it."""
+
+    def refused(self, error: Overloaded) -> None:
+        """A request was not taken in, as the line is full or its deadline cannot be met."""
 
     def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:
         """A choice has something new. `gap` is in seconds since its request's tokens before; None with the first."""
@@ -35,6 +39,9 @@ class Nobody:
     """An Observer that takes no notice."""
 
     def submitted(self, outputs: RequestOutputs) -> None:
+        """Nothing."""
+
+    def refused(self, error: Overloaded) -> None:
         """Nothing."""
 
     def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:

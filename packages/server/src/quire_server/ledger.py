@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
+from quire_engine.errors import Overloaded
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
@@ -108,6 +109,8 @@ class EngineLedger:
         """When counting began, in seconds since 1970."""
         self.finished: Counter[str] = Counter()
         """Choices that ended, by reason."""
+        self.rejections: Counter[str] = Counter()
+        """Requests that were not taken in: by the limit of the line, or `deadline`."""
         self.deadlines_missed: Counter[str] = Counter()
         """Choices that their deadline ended: `waiting` for their request's first token, or `running`."""
         self.prompt_tokens: Counter[str] = Counter()
@@ -153,6 +156,10 @@ class EngineLedger:
         """A request was taken in."""
         for tell in self._told:
             tell(outputs)
+
+    def refused(self, error: Overloaded) -> None:
+        """A request was not taken in."""
+        self.rejections[error.limit or "deadline"] += 1
 
     def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:
         """A choice has something new, `gap` seconds after its request's last token; None where it is the first."""

@@ -166,6 +166,13 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         ("finished_reason",),
     ),
     Entry(
+        "vllm:admission_rejections_total",
+        "counter",
+        "Requests that were not taken in: by the limit of the line that was reached, or for their `deadline`.",
+        lambda seen: _by(seen.rejections, "max_num_queued_reqs", "max_num_queued_tokens", "deadline"),
+        ("reason",),
+    ),
+    Entry(
         "vllm:request_prompt_tokens",
         "histogram",
         "Tokens of a request's prompt.",
@@ -291,6 +298,18 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "counter",
         "Tokens computed, prompts and answers, again after a preemption too; what a cache had is not among them.",
         lambda seen: seen.stats.computed_tokens,
+    ),
+    Entry(
+        "quire:engine_failed_steps_total",
+        "counter",
+        "Batches that could not be computed as a whole: in parts, whoever made them fail is found and ends alone.",
+        lambda seen: seen.stats.failed_steps,
+    ),
+    Entry(
+        "quire:mended_blocks_total",
+        "counter",
+        "Blocks of the KV cache that held what was no number; what they had spoiled was computed again.",
+        lambda seen: seen.stats.mended_blocks,
     ),
     Entry(
         "quire:tokens_after_disconnect_total",
@@ -424,18 +443,6 @@ def registry_of(ledger: HttpLedger) -> CollectorRegistry:
     GCCollector(registry=registry)
     registry.register(http_table(ledger))
     return registry
-
-
-def page() -> str:
-    """All metrics as a table in Markdown, and those that are not given."""
-    every = [(each.name, each.kind, each.labels, each.about) for each in ENGINE_METRICS]
-    every += [(each.name, each.kind, each.labels, each.about) for each in HTTP_METRICS]
-    rows = [
-        f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {about} |"
-        for name, kind, labels, about in every
-    ]
-    missing = [f"- {name}: {why}." for name, why in NOT_HERE.items()]
-    return "\n".join(("| metric | kind | labels | what it says |", "|---|---|---|---|", *rows, "", *missing))
 
 
 def _samples(value: Value) -> Iterator[tuple[str, dict[str, str], float]]:
