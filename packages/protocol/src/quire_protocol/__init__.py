@@ -32,7 +32,10 @@ if TYPE_CHECKING:
     from quire_protocol.base import random_uuid as random_uuid
     from quire_protocol.cancellation import AbortRequest as AbortRequest
     from quire_protocol.cancellation import AbortResponse as AbortResponse
-    from quire_protocol.cancellation import CancelledRequest as CancelledRequest
+    from quire_protocol.cancellation import Cancellation as Cancellation
+    from quire_protocol.capabilities import Capabilities as Capabilities
+    from quire_protocol.capabilities import FormatCapabilities as FormatCapabilities
+    from quire_protocol.capabilities import RequestCapabilities as RequestCapabilities
     from quire_protocol.chat import Annotation as Annotation
     from quire_protocol.chat import AnnotationURLCitation as AnnotationURLCitation
     from quire_protocol.chat import ChatCompletionAudio as ChatCompletionAudio
@@ -144,7 +147,8 @@ _MODULE_OF = {
     "AudioResponseFormat": "audio",
     "BeamSearchParams": "sampling",
     "Bound": "limits",
-    "CancelledRequest": "cancellation",
+    "Cancellation": "cancellation",
+    "Capabilities": "capabilities",
     "ChatCompletionAudio": "chat",
     "ChatCompletionContentPartParam": "messages",
     "ChatCompletionLogProb": "logprobs",
@@ -179,6 +183,7 @@ _MODULE_OF = {
     "ErrorInfo": "errors",
     "ErrorResponse": "errors",
     "ExtractedToolCallInformation": "tools",
+    "FormatCapabilities": "capabilities",
     "FunctionCall": "tools",
     "FunctionDefinition": "tools",
     "GenerateRequest": "generate",
@@ -204,6 +209,7 @@ _MODULE_OF = {
     "PerRequestMetrics": "usage",
     "PromptTokenUsageInfo": "usage",
     "RequestModel": "base",
+    "RequestCapabilities": "capabilities",
     "RequestOutputKind": "sampling",
     "RequestResponseMetadata": "usage",
     "ResponseCompletedEvent": "responses",

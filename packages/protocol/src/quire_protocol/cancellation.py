@@ -19,7 +19,7 @@ class AbortResponse(OpenAIBaseModel):
     """The ids of those that were still running; each has ended with `finish_reason` abort."""
 
 
-class CancelledRequest(OpenAIBaseModel):
+class Cancellation(OpenAIBaseModel):
     """A request that was ended."""
 
     id: str

@@ -45,7 +45,7 @@ _EMPTY: tuple[object, ...] = (None, "", [], {}, ())
 
 def refuse_fields_not_built(request: BaseModel) -> None:
     """RequestError with the reason, for a field that is set to something and would take no effect."""
-    for name, reason in _set_fields(request, REFUSALS):
+    for name, reason in _set_fields(request, refused_fields(type(request))):
         raise RequestError(f"{name} is not supported here: {reason}.", param=name)
 
 
@@ -63,9 +63,8 @@ def report_fields_without_effect(
     """
     warnings = []
     idle = idle_fields(request, **server)
-    for name, reason in (*_set_fields(request, REPORTS), *idle, *((name, _UNREAD) for name in unread)):
-        if tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer):
-            continue
+    never = fields_without_effect(type(request), tokenizer)
+    for name, reason in (*_set_fields(request, never), *idle, *((name, _UNREAD) for name in unread)):
         if strict:
             problem = f"{name} has no effect here, and the request asks for strict handling: {reason}. Leave it out."
             raise RequestError(problem, param=name)
@@ -73,12 +72,23 @@ def report_fields_without_effect(
     return tuple(warnings)
 
 
-def _set_fields(request: BaseModel, table: Mapping[tuple[str, str], str]) -> Iterator[tuple[str, str]]:
-    """The fields of a request that stand in the table and ask for something, each with its reason."""
-    model = type(request)
-    for name, field in model.model_fields.items():
-        reason = table.get((model.__name__, name))
-        if reason is not None:
-            value = getattr(request, name)
-            if value not in _EMPTY and value != field.get_default(call_default_factory=True):
-                yield name, reason
+def refused_fields(model: type[BaseModel]) -> dict[str, str]:
+    """The fields of REFUSALS that this model has, each with the reason."""
+    return {name: reason for (owner, name), reason in REFUSALS.items() if owner == model.__name__}
+
+
+def fields_without_effect(model: type[BaseModel], tokenizer: Tokenizer | None) -> dict[str, str]:
+    """The fields of REPORTS that change nothing with this tokenizer, each with the reason."""
+    return {
+        name: reason
+        for (owner, name), reason in REPORTS.items()
+        if owner == model.__name__ and not (tokenizer is not None and name in _UNLESS and _UNLESS[name](tokenizer))
+    }
+
+
+def _set_fields(request: BaseModel, reasons: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Those of these fields that ask for something in a request, each with its reason."""
+    for name, reason in reasons.items():
+        value, field = getattr(request, name), type(request).model_fields[name]
+        if value not in _EMPTY and value != field.get_default(call_default_factory=True):
+            yield name, reason

@@ -7,6 +7,7 @@ from fastapi import APIRouter
 from quire_server.routes import (
     admin,
     cancellation,
+    capabilities,
     chat,
     completions,
     generate,
@@ -24,6 +25,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     generate.router,
     cancellation.router,
     models.router,
+    capabilities.router,
     tokenization.router,
     health.router,
     metrics.router,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from quire_engine.errors import RequestError
-from quire_protocol import AbortRequest, AbortResponse, CancelledRequest, check_limits
+from quire_protocol import AbortRequest, AbortResponse, Cancellation, check_limits
 from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
 from quire_server.bodies import JsonRoute
@@ -24,11 +24,11 @@ PREFIXES = ("chatcmpl-", "cmpl-")
 
 
 @router.delete("/v1/requests/{request_id:path}", responses={404: REFUSED[404]})
-async def cancel_request(request_id: str, http: Request, serving: ServingDep) -> CancelledRequest:
+async def cancel_request(request_id: str, http: Request, serving: ServingDep) -> Cancellation:
     """End a request: its answer is what there is, with `finish_reason` abort. 404 if it does not run (any more)."""
     if not cancel([request_id], http, serving):
         raise RequestNotFound(f"No request with the id {shown(request_id)} is being answered here.", param="request_id")
-    return CancelledRequest(id=request_id)
+    return Cancellation(id=request_id)
 
 
 @router.post("/inference/v1/abort_requests", responses=REFUSED)
