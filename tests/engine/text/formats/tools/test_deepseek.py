@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, written
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call, written
 from tests.support.grammars import takes, vocabulary
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
@@ -51,7 +51,7 @@ def examples(one, between) -> list[Example]:
             [CallBegan(0, "get_weather"), CallArguments(0, '{"city": "Ky'), CallBroken(0, "")],
         ),
         Example("cut in its name", BLOCK + weather.partition("_weather")[0], [CallBroken(0, "")]),
-        Example("no name", BLOCK + one("", CITY), [CallBroken(0, "")]),
+        no_call("no name", BLOCK + one("", CITY)),
         Example("no object", BLOCK + one("now", "[]"), [CallBegan(0, "now"), CallBroken(0, "")]),
         Example(
             "text behind the arguments",
@@ -63,7 +63,7 @@ def examples(one, between) -> list[Example]:
         Example("an empty block", BLOCK + BLOCK_END, []),
         Example("cut behind the block's mark", BLOCK, [CallBroken(0, "")]),
         Example("cut behind a second one's", f"{BLOCK}{weather}{BLOCK_END}{BLOCK}", [*WEATHER, CallBroken(1, "")]),
-        Example("text in place of a call", f"{BLOCK}So.{BLOCK_END}", [CallBroken(0, "")]),
+        no_call("text in place of a call", f"{BLOCK}So.{BLOCK_END}"),
     ]
 
 

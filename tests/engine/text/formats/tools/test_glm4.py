@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call
 from tests.support.grammars import takes, vocabulary
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
@@ -53,7 +53,7 @@ EXAMPLES = [
         [CallBegan(0, "get_weather"), CallArguments(0, '{"city": "Kyoto"'), CallBroken(0, "")],
     ),
     Example("cut in its name", "<tool_call>get_we", [CallBroken(0, "")]),
-    Example("no name", "<tool_call><arg_key>a</arg_key>", [CallBroken(0, "")]),
+    no_call("no name", "<tool_call><arg_key>a</arg_key>"),
     Example(
         "no value",
         "<tool_call>now\n<arg_key>a</arg_key></tool_call>",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, written
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call, written
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
 from quire_engine.text.formats.tools.hermes import HERMES
@@ -66,9 +66,23 @@ EXAMPLES = [
         f'{CALL}<tool_call>{{"name": "now", "arg',
         [*WEATHER, CallBegan(1, "now"), CallBroken(1, "")],
     ),
-    Example("no JSON", "<tool_call>get_weather(Kyoto)</tool_call>", [CallBroken(0, "")]),
-    Example("no name", '<tool_call>{"arguments": {}}</tool_call>', [CallBroken(0, "")]),
-    Example("a number for a name", '<tool_call>{"name": 1}</tool_call>', [CallBroken(0, "")]),
+    Example(
+        "prose about a mark",
+        "Models write `<tool_call>` before a call.\n\nThen <tool_call> it is.",
+        [
+            Content("Models write `"),
+            CallBroken(0, ""),
+            Content("<tool_call>` before a call.\n\nThen <tool_call> it is."),
+        ],
+    ),
+    Example(
+        "no call behind one",
+        f"{CALL}\nAnd \n<tool_call>: so.",
+        [*WEATHER, Content("\nAnd"), CallBroken(1, ""), Content(" \n<tool_call>: so.")],
+    ),
+    no_call("no JSON", "<tool_call>get_weather(Kyoto)</tool_call>"),
+    no_call("no name", '<tool_call>{"arguments": {}}</tool_call>'),
+    no_call("a number for a name", '<tool_call>{"name": 1}</tool_call>'),
     Example(
         "a number for arguments",
         '<tool_call>{"name": "now", "arguments": 2001}</tool_call>',
@@ -85,13 +99,13 @@ EXAMPLES = [
         r'<tool_call>{"name": "now", "arguments": "{\"a\": \"\ud83d\"}"}</tool_call>',
         [CallBegan(0, "now"), CallBroken(0, "")],
     ),
-    Example("half a character in its name", r'<tool_call>{"name": "\ud83d"}</tool_call>', [CallBroken(0, "")]),
+    no_call("half a character in its name", r'<tool_call>{"name": "\ud83d"}</tool_call>'),
     Example(
         "a whole character in its name",
         r'<tool_call>{"name": "\ud83d\ude00", "arguments": "{\"a\": \"\\ud83d\"}"}</tool_call>',
         call(0, "\U0001f600", r'{"a": "\ud83d"}'),
     ),
-    Example("functions in functions", '<tool_call>{"function": ' + '{"function": ' * 600, [CallBroken(0, "")]),
+    no_call("functions in functions", '<tool_call>{"function": ' + '{"function": ' * 600),
     Example(
         "an unclosed object",
         '<tool_call>{"name": "now", "arguments": {}</tool_call>',

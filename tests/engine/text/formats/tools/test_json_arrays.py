@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, written
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call, written
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
 from quire_engine.text.formats.tools.granite import GRANITE
@@ -28,7 +28,7 @@ EXAMPLES = [
     ),
     (GRANITE, Example("two", f'<|tool_call|>{ARRAY}, {{"name": "now"}}]', [*WEATHER, *call(1, "now")])),
     (GRANITE, Example("cut", f"<|tool_call|>{ARRAY}, ", [*WEATHER, CallBroken(1, "")])),
-    (GRANITE, Example("no array", "<|tool_call|>now()", [CallBroken(0, "")])),
+    (GRANITE, no_call("no array", "<|tool_call|>now()")),
     (
         GRANITE,
         Example(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, written
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call, written
 from tests.support.grammars import takes, vocabulary
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
@@ -56,14 +56,14 @@ EXAMPLES = [
         [WEATHER[0], CallArguments(0, '{"city": "Ky'), CallBroken(0, "")],
     ),
     Example("cut in its id", SECTION + CALL.partition("_weather")[0], [CallBroken(0, "")]),
-    Example("no id", f"{SECTION}{one('', '{}')}", [CallBroken(0, "")]),
+    no_call("no id", f"{SECTION}{one('', '{}')}"),
     Example("no object", f"{SECTION}{one('now', '[]')}", [CallBegan(0, "now"), CallBroken(0, "")]),
     Example("text behind the arguments", f"{SECTION}{one('now', '{} So')}", [*call(0, "now")[:2], CallBroken(0, "")]),
     Example("cut in the call's end", (SECTION + CALL)[:-3], WEATHER),
     Example("cut in the section's end", (SECTION + CALL + SECTION_END)[:-3], WEATHER),
     Example("cut behind the section's mark", SECTION, [CallBroken(0, "")]),
     Example("cut behind a second one's", f"{SECTION}{CALL}{SECTION_END}{SECTION}", [*WEATHER, CallBroken(1, "")]),
-    Example("text in place of a call", f"{SECTION}So.{SECTION_END}", [CallBroken(0, "")]),
+    no_call("text in place of a call", f"{SECTION}So.{SECTION_END}"),
 ]
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call
 from tests.support.grammars import takes, vocabulary
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
@@ -55,11 +55,11 @@ EXAMPLES = [
         [CallBegan(0, "get_weather"), CallArguments(0, '{"city": "Kyoto"'), CallBroken(0, "")],
     ),
     Example("cut in its name", f'{BLOCK}<invoke name="get_we', [CallBroken(0, "")]),
-    Example("no name", f'{BLOCK}<invoke name="">', [CallBroken(0, "")]),
+    no_call("no name", f'{BLOCK}<invoke name="">'),
     Example("cut in the block's end", f"{BLOCK}\n{CALL}{BLOCK_END}"[:-3], WEATHER),
     Example("cut behind the block's mark", f"{BLOCK}\n", [CallBroken(0, "")]),
     Example("cut behind a second one's", f"{BLOCK}\n{CALL}{BLOCK_END}{BLOCK}", [*WEATHER, CallBroken(1, "")]),
-    Example("text in place of a call", f"{BLOCK}now(){BLOCK_END}", [CallBroken(0, "")]),
+    no_call("text in place of a call", f"{BLOCK}now(){BLOCK_END}"),
 ]
 
 

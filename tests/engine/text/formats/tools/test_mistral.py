@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, read, written
+from tests.engine.text.formats.chunking import TOOLS, Example, call, check, check_random_answers, no_call, read, written
 
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
 from quire_engine.text.formats.tools.mistral import MISTRAL, MISTRAL_ARGS
@@ -45,8 +45,8 @@ EXAMPLES = [
         [CallBegan(0, "now", ID), CallArguments(0, '{"a": ["'), CallBroken(0, "")],
     ),
     Example("the array is cut", f"{ARRAY}, ", [*WEATHER, CallBroken(1, "")]),
-    Example("no arguments", "[TOOL_CALLS]now and more", [CallBroken(0, "")]),
-    Example("no name", "[TOOL_CALLS](now)", [CallBroken(0, "")]),
+    no_call("no arguments", "[TOOL_CALLS]now and more"),
+    no_call("no name", "[TOOL_CALLS](now)"),
 ]
 
 

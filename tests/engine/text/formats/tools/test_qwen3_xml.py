@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from tests.engine.text.formats.chunking import Example, call, check, check_random_answers
+from tests.engine.text.formats.chunking import Example, call, check, check_random_answers, no_call
 
 from quire_engine.text.formats.base import Tool
 from quire_engine.text.formats.events import CallArguments, CallBegan, CallBroken, Content
@@ -89,8 +89,8 @@ EXAMPLES = [
         [CallBegan(0, "get_weather"), CallArguments(0, '{"days": '), CallBroken(0, "")],
     ),
     Example("cut in its name", "<tool_call>\n<function=get_we", [CallBroken(0, "")]),
-    Example("no function", "<tool_call>\nnow()\n</tool_call>", [CallBroken(0, "")]),
-    Example("no name", "<tool_call><function=>", [CallBroken(0, "")]),
+    no_call("no function", "<tool_call>\nnow()\n</tool_call>"),
+    no_call("no name", "<tool_call><function=>"),
     Example(
         "twice the same",
         "<function=now><parameter=a>1</parameter><parameter=a>2</parameter></function>",
@@ -111,8 +111,11 @@ def test_answers_are_read_however_they_are_cut(example):
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=str)
 def test_seeds_marks_are_others(example):
-    text = example.text.replace("<tool_call>", SEED_OSS.begin).replace("</tool_call>", SEED_OSS.end)
-    check(Example(example.name, text, example.events), lambda: SEED_OSS.parser(TOOLS))
+    def seeds(text: str) -> str:
+        return text.replace("<tool_call>", SEED_OSS.begin).replace("</tool_call>", SEED_OSS.end)
+
+    events = [Content(seeds(event.text)) if isinstance(event, Content) else event for event in example.events]
+    check(Example(example.name, seeds(example.text), events), lambda: SEED_OSS.parser(TOOLS))
 
 
 def write(calls: Sequence[tuple[str, Any]], rng: random.Random) -> str:

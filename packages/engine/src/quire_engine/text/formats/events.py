@@ -52,7 +52,10 @@ class CallEnded:
 
 @dataclass(frozen=True, slots=True)
 class CallBroken:
-    """A call began and cannot be completed: what is there is no call. The last event of its answer's calls."""
+    """A call began and cannot be completed: what is there is no call. The last event of its answer's calls.
+
+    Only Content may follow: what looked like the beginning of one, and all behind it, where nothing was told of it yet.
+    """
 
     index: int
     reason: str

@@ -20,7 +20,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
-from quire_engine.text.formats.events import CallBroken, CallEnded, Content, Event, joined
+from quire_engine.text.formats.events import CallBegan, CallBroken, CallEnded, Content, Event, joined
 
 MAX_DEPTH = 100
 """How deep JSON may be nested."""
@@ -61,14 +61,16 @@ class Source:
         self._text = ""
         self._at = 0
         self._held: int | None = None
+        self._noted: int | None = None
+        self._before = ""
 
     def add(self, text: str) -> None:
         """More text has come."""
-        read = self._at if self._held is None else self._held
+        read = min(place for place in (self._at, self._held, self._noted) if place is not None)
         self._text = self._text[read:] + text
         self._at -= read
-        if self._held is not None:
-            self._held = 0
+        self._held = None if self._held is None else self._held - read
+        self._noted = None if self._noted is None else self._noted - read
 
     def hold(self) -> None:
         """Keep what is taken from here on, for `back`, until `let_go`."""
@@ -82,6 +84,18 @@ class Source:
         """Put back what has been taken since `hold`."""
         assert self._held is not None
         self._at, self._held = self._held, None
+
+    def note(self, before: str) -> None:
+        """Remember this text, which was taken as the beginning of a call, and all that is taken from here on."""
+        self._noted, self._before = self._at, before
+
+    def forget(self) -> None:
+        """What was remembered is no text of the answer."""
+        self._noted = None
+
+    def noted(self) -> str | None:
+        """What is remembered, if anything is."""
+        return None if self._noted is None else self._before + self._text[self._noted : self._at]
 
     def end(self) -> None:
         """Nothing more will come."""
@@ -165,16 +179,24 @@ class Source:
 
 
 class Reader:
-    """A parser that runs one reading. Owns the reading and its source."""
+    """A parser that runs one reading. Owns the reading and its source.
+
+    What began like a call and, as other things follow, turns out to be none before it has a name, is content too, with
+    all that follows.
+    """
 
     def __init__(self, read: Callable[[Source], Reading[None]]) -> None:
         self._source = Source()
         self._reading = read(self._source)
         self._calls = 0
         self._is_over = False
+        self._is_text = False
+        """Whether all the rest is content."""
 
     def push(self, text: str) -> Sequence[Event]:
         """What is certain now."""
+        if self._is_text:
+            return [Content(text)] if text else []
         self._source.add(text)
         return self._read_on()
 
@@ -192,9 +214,15 @@ class Reader:
                 if event is None:
                     return
                 self._calls += isinstance(event, CallEnded)
+                if isinstance(event, CallBegan):
+                    self._source.forget()
                 yield event
         except Malformed as problem:
             yield CallBroken(self._calls, str(problem))
+            noted = self._source.noted()
+            if noted is not None and not self._source.ended:
+                self._is_text = True
+                yield Content(noted + self._source.take(self._source.size))
         self._is_over = True
 
 
@@ -263,6 +291,8 @@ def content(source: Source, *marks: str, after_call: bool = False) -> Reading[st
         return Content(text)
 
     mark, space = yield from told(without_end(until(source, *marks), WHITE_SPACE), made)
+    if mark is not None:
+        source.note(space + mark)
     if mark is None and (has_text or not after_call):
         yield Content(space)
     return mark
