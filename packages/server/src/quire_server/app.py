@@ -18,8 +18,6 @@ from quire_server.accounts import Accounts, Reader, note_outputs
 from quire_server.dependencies import Serving, admin_only
 from quire_server.errors import install_error_answers
 from quire_server.formats import answers_of
-from quire_server.ledger import EngineLedger, HttpLedger
-from quire_server.metrics import engine_table, registry_of
 from quire_server.kept import KeptAnswers
 from quire_server.ledger import EngineLedger, HttpLedger
 from quire_server.metrics import engine_table, registry_of
