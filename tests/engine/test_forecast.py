@@ -1,12 +1,15 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support.scripted import scripted_decisions
 
-from quire_engine.forecast import Faded, Fit, Forecast
+from quire_engine.forecast import Ahead, Faded, Fit, Forecast
 from quire_engine.stats import Stats
+from quire_protocol import SamplingParams
 
 
 def seen(steps: list[int], base: float, slope: float, **gauges: int) -> Forecast:
@@ -56,22 +59,52 @@ def test_a_prompt_is_computed_in_steps_beside_those_that_run() -> None:
 
 def test_nothing_is_foretold_from_nothing() -> None:
     forecast = Forecast(scripted_decisions())
-    assert (forecast.prefill(10_000), forecast.seat(10), forecast.answer(10_000)) == (0, 0, 0)
+    assert forecast.first_token(10_000, Ahead(10, 10_000, 10_000)) == forecast.decode(10_000) == 0
 
 
-def test_a_seat_is_waited_for_as_long_as_others_take_to_end() -> None:
+def test_a_seat_is_waited_for_as_long_as_the_answers_before_take() -> None:
     forecast = Forecast(scripted_decisions(max_num_seqs=4))
     for step in range(1, 101):
         done = {"stop": step // 5}
-        forecast.observe(Stats(running=4, waiting=2, steps=step, busy_seconds=step / 10, finished=done))
-    assert forecast.seat(ahead=3) == pytest.approx(4 / 2, rel=0.05)  # two end in a second
+        forecast.observe(
+            Stats(
+                running=4,
+                waiting=2,
+                steps=step,
+                busy_seconds=step / 10,
+                computed_tokens=4 * step,
+                generation_tokens=4 * step,
+                finished=done,
+            )
+        )
+    assert forecast.seat(ahead=3, answers=60) == pytest.approx((60 + 20) / 40, rel=0.05)  # 40 tokens a second
 
 
-def test_free_seats_are_not_waited_for() -> None:
+def test_empty_seats_are_not_waited_for() -> None:
     forecast = Forecast(scripted_decisions(max_num_seqs=4))
     for step in range(1, 101):
-        forecast.observe(Stats(running=2, steps=step, busy_seconds=step / 10))
-    assert forecast.seat(ahead=1) == 0
+        counted = {"steps": step, "generation_tokens": step, "finished": {"stop": step // 10}}
+        forecast.observe(Stats(running=2, waiting=step % 2, busy_seconds=step / 10, **counted))
+    assert forecast.seat(ahead=1, answers=100) == 0
+    assert forecast.seat(ahead=2, answers=100) > 0
+    assert forecast.seat(ahead=2, answers=100, free=1) == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "length"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_tokens": 500}, 20),
+        ({"max_tokens": None}, 20),
+        ({"max_tokens": 500, "min_tokens": 30}, 30),
+        ({"max_tokens": 500, "ignore_eos": True}, 500),
+        ({"max_tokens": 5, "n": 3}, 15),
+    ],
+)
+def test_an_answer_is_as_long_as_usual_within_what_was_asked(fields: dict[str, Any], length: float) -> None:
+    forecast = Forecast(scripted_decisions())
+    forecast.observe(Stats(steps=1, busy_seconds=1.0, generation_tokens=200, finished={"stop": 10, "abort": 5}))
+    assert forecast.length_of(SamplingParams(**fields)) == length
 
 
 def test_another_engines_counters_begin_anew() -> None:

@@ -191,16 +191,17 @@ def test_with_priorities_only_those_before_count() -> None:
         join(line, 51, deadline=4.0)
 
 
-def test_missed_deadlines_make_cautious_and_kept_ones_bold() -> None:
+def test_answers_that_take_longer_than_foretold_make_cautious_and_others_bold() -> None:
     line = gate()
+    busy(line, ended=2)
     for handle in range(100):
-        join(line, handle, deadline=1.0)
+        join(line, handle, deadline=60.0)
         line.began(handle)
-        line.ended(handle, 2.0, completely=True)
+        line.ended(handle, 50.0, completely=True)
     assert line.caution == MOST_CAUTION
-    for handle in range(100, 1000):
-        join(line, handle, deadline=1.0)
-        line.ended(handle, 0.5, completely=True)
+    for handle in range(100, 1100):
+        join(line, handle, deadline=60.0)
+        line.ended(handle, 0.1, completely=True)
     assert line.caution == 1.0
 
 

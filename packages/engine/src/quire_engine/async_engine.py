@@ -205,11 +205,11 @@ class AsyncEngine:
                 for _ in range(report.resets):
                     if not (done := self._resets.popleft()).done():  # else nobody waits for it any more
                         done.set_result(True)
-                self._gate.observe(report.stats)
                 for progress in report.progress:
                     self._gate.began(progress.handle)
                     if progress.handle in self._requests:
                         self._requests[progress.handle].stopwatch.progressed(progress)
+                self._gate.observe(report.stats)
                 for emission in report.emissions:
                     if emission.handle in self._requests:
                         self._requests[emission.handle].deliver(emission, now)

@@ -9,14 +9,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from quire_engine.config import Decisions
+from quire_engine.sequence import FinishReason
 from quire_engine.stats import Stats
+from quire_protocol import SamplingParams
 
 FADING = 0.98
 """What a step counts for after one more: the last fifty or so matter."""
 ENOUGH = 8.0
 """Steps, faded ones counted as less, before anything is foretold."""
+ANSWERED: tuple[FinishReason, ...] = ("stop", "length")
+"""Answers that are as long as they were to be."""
 MEMORY = 30.0
 """Seconds of work after which what was counted has faded to a third."""
 
@@ -77,14 +82,24 @@ class Faded:
         return self.above / self.below if self.below else 0.0
 
 
+class Ahead(NamedTuple):
+    """Those who are served before somebody."""
+
+    requests: int
+    prompts: int
+    """Tokens of their prompts."""
+    answers: float
+    """Tokens that their answers will have, as far as that is known."""
+
+
 @dataclass(slots=True)
 class Forecast:
     """Foretells times, in seconds, from the counters of an engine. What is not known is 0."""
 
     decisions: Decisions
     fit: Fit = field(default_factory=Fit)
-    ends: Faded = field(default_factory=Faded)
-    """Choices that end in a second in which somebody waits: each gives its seat to the next in line."""
+    speed: Faded = field(default_factory=Faded)
+    """Tokens of answers in a second in which somebody waits, so that all seats are taken."""
     length: Faded = field(default_factory=Faded)
     """Tokens of an answer."""
     stats: Stats = field(default_factory=Stats)
@@ -96,11 +111,12 @@ class Forecast:
         steps, busy = stats.steps - before.steps, stats.busy_seconds - before.busy_seconds
         if steps <= 0 or busy <= 0:
             return
-        ended = sum(stats.finished.values()) - sum(before.finished.values())
+        answered = sum(stats.finished.get(reason, 0) - before.finished.get(reason, 0) for reason in ANSWERED)
         self.fit.observe((stats.computed_tokens - before.computed_tokens) / steps, busy / steps)
-        self.length.observe(stats.generation_tokens - before.generation_tokens, ended, busy)
+        drawn = stats.generation_tokens - before.generation_tokens
+        self.length.observe(drawn, answered, busy)
         if before.waiting:
-            self.ends.observe(ended, busy, busy)
+            self.speed.observe(drawn, busy, busy)
 
     @property
     def is_known(self) -> bool:
@@ -121,28 +137,37 @@ class Forecast:
         steps, rest = divmod(tokens, most - beside)
         return steps * self.step(most) + (self.step(rest + beside) if rest else 0.0)
 
-    def seat(self, ahead: int, free: int = 0) -> float:
-        """Until there is a seat for somebody with so many ahead; `free` more are to be had than nobody sits on."""
+    def length_of(self, params: SamplingParams) -> float:
+        """How many tokens a request's answers will have together: as usual, within what was asked for."""
+        most = math.inf if params.max_tokens is None else params.max_tokens
+        usual = most if params.ignore_eos and params.max_tokens is not None else self.length.value
+        return params.n * max(min(usual, most), params.min_tokens)
+
+    def seat(self, ahead: int, answers: float, free: int = 0) -> float:
+        """Until there is a seat behind so many requests whose answers have so many tokens.
+
+        Those who run are replaced as they end, so that what is left of their answers stays the same. `free` more seats
+        are to be had than nobody sits on.
+        """
         running, limit = self.stats.running, self.decisions.max_num_seqs
         if self.stats.waiting and running:
             limit = min(limit, running)  # the cache is full, not the seats
         missing = ahead + 1 - max(limit - running, 0) - free
-        return missing / self.ends.value if missing > 0 and self.ends.value else 0.0
+        if missing <= 0 or not self.speed.value:
+            return 0.0
+        return (answers * (missing - 1) / max(ahead, 1) + self.length.value) / self.speed.value
 
-    def first_token(self, tokens: int, ahead: int, ahead_tokens: int, free: int = 0) -> float:
-        """The first token of a prompt of so many tokens, behind so many requests with so many tokens."""
-        return max(self.seat(ahead, free), self.prefill(ahead_tokens)) + self.prefill(tokens)
+    def first_token(self, tokens: int, ahead: Ahead, free: int = 0) -> float:
+        """The first token of a prompt of so many tokens, behind all these."""
+        return max(self.seat(ahead.requests, ahead.answers, free), self.prefill(ahead.prompts)) + self.prefill(tokens)
 
-    def answer(self, max_tokens: int | None) -> float:
-        """From the first token to the last: of as many as answers have, but no more than `max_tokens`."""
+    def decode(self, length: float) -> float:
+        """From the first token of an answer to its last."""
         if not self.is_known:
             return 0.0
-        usual = self.length.value
-        expected = usual if max_tokens is None else min(usual, max_tokens)
         beside = self.step(self.stats.running + 1)
-        return max(expected - 1, 0.0) * (max(beside, self.fit.mean) if self.stats.waiting else beside)
+        return max(length - 1, 0.0) * (max(beside, self.fit.mean) if self.stats.waiting else beside)
 
-    def drain(self, requests: int, tokens: int) -> float:
-        """Until so many requests, with so many tokens, have left the line; 1 while that is unknown."""
-        leaving = max(requests / self.ends.value if self.ends.value else 0.0, self.prefill(tokens))
-        return leaving or 1.0
+    def drain(self, tokens: int) -> float:
+        """Until one more has left the line, whose prompt has so many tokens; 1 while that is unknown."""
+        return max(self.length.value / self.speed.value if self.speed.value else 0.0, self.prefill(tokens)) or 1.0

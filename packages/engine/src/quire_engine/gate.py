@@ -7,11 +7,11 @@ and how long their prompts; neither what they ask for nor what is computed of th
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quire_engine.config import Decisions
 from quire_engine.errors import DeadlineUnreachable, Overloaded
-from quire_engine.forecast import Forecast
+from quire_engine.forecast import Ahead, Forecast
 from quire_engine.sequence import Terms
 from quire_engine.stats import Stats
 from quire_protocol import GenerateRequest
@@ -19,8 +19,8 @@ from quire_protocol import GenerateRequest
 LONGEST_WAIT = 600.0
 """Seconds after which, at the latest, who was refused is told to come back."""
 
-MISSED, KEPT = 0.1, -0.1 / 32
-"""How the logarithm of caution changes with a deadline: it comes to rest where one in 33 is missed."""
+LONGER, SHORTER = 0.05, -0.05 / 32
+"""How the logarithm of caution changes with an answer that took longer than expected, or not: one in 33 will."""
 MOST_CAUTION = 4.0
 """Times as long as foretold, at most, that an answer is expected to take."""
 
@@ -33,6 +33,8 @@ class Standing:
     waiting: int = 0
     tokens: int = 0
     """Of the prompts of those who wait."""
+    answers: float = 0.0
+    """Tokens that their answers will have."""
     running: int = 0
 
 
@@ -42,8 +44,13 @@ class Ticket:
 
     tokens: int
     """Of its prompt."""
+    answer: float
+    """Tokens that it will have, by what is usual."""
     terms: Terms
     priority: int
+    joined: float
+    foretold: float = 0.0
+    """Seconds that its answer would take; 0 where nobody asked, or knew."""
 
 
 class Gate:
@@ -56,9 +63,10 @@ class Gate:
         self.decisions = decisions
         self.forecast = Forecast(decisions)
         self.caution = 1.0
-        """Times as long as foretold that an answer is expected to take: learned from the deadlines that were missed."""
+        """Times as long as foretold that an answer is expected to take: learned from those that ended."""
         self.waiting_tokens = 0
         """Of the prompts of all who wait."""
+        self._waiting_answers = 0.0
         self._waiting: dict[int, Ticket] = {}
         self._running: dict[int, Ticket] = {}
         self._tenants: dict[str, Standing] = {}
@@ -72,16 +80,19 @@ class Gate:
 
     def join(self, handle: int, request: GenerateRequest, terms: Terms, now: float) -> None:
         """Let a request into the line. Overloaded if that is full, DeadlineUnreachable if it would end too late."""
-        ticket = Ticket(len(request.token_ids), terms, request.priority)
+        answer = self.forecast.length_of(request.sampling_params)
+        ticket = Ticket(len(request.token_ids), answer, terms, request.priority, now)
         self._check_room(ticket, now)
         if terms.deadline is not None:
-            self._check_deadline(ticket, request.sampling_params.max_tokens, terms.deadline - now)
+            ticket = replace(ticket, foretold=self._check_deadline(ticket, request.sampling_params.n, terms.deadline))
         self._waiting[handle] = ticket
         self.waiting_tokens += ticket.tokens
+        self._waiting_answers += answer
         standing = self._tenants.setdefault(terms.tenant, Standing())
         standing.weight = terms.weight
         standing.waiting += 1
         standing.tokens += ticket.tokens
+        standing.answers += answer
 
     def began(self, handle: int) -> None:
         """A request runs from now on. Who ran before is passed over."""
@@ -101,8 +112,9 @@ class Gate:
             return
         if not standing.waiting and not standing.running:
             del self._tenants[ticket.terms.tenant]
-        if completely and ticket.terms.deadline is not None:
-            change = MISSED if now >= ticket.terms.deadline else KEPT
+        if completely and ticket.foretold:
+            took_longer = now - ticket.joined > self.caution * ticket.foretold
+            change = LONGER if took_longer else SHORTER
             self.caution = min(max(self.caution * math.exp(change), 1.0), MOST_CAUTION)
 
     def observe(self, stats: Stats) -> None:
@@ -111,9 +123,11 @@ class Gate:
 
     def _leave_line(self, ticket: Ticket) -> Standing:
         self.waiting_tokens -= ticket.tokens
+        self._waiting_answers = self._waiting_answers - ticket.answer if self._waiting else 0.0
         standing = self._tenants[ticket.terms.tenant]
         standing.waiting -= 1
         standing.tokens -= ticket.tokens
+        standing.answers = standing.answers - ticket.answer if standing.waiting else 0.0
         return standing
 
     def _check_room(self, ticket: Ticket, now: float) -> None:
@@ -132,8 +146,9 @@ class Gate:
         else:
             return
         wait = self._promise(ticket.tokens, now)
-        told = f"{full}. Nothing was computed; try again in {math.ceil(wait)} s."
-        raise Overloaded(told, retry_after=wait, limit=limit)
+        raise Overloaded(
+            f"{full}. Nothing was computed; try again in {math.ceil(wait)} s.", retry_after=wait, limit=limit
+        )
 
     @property
     def _empty_seats(self) -> int:
@@ -157,46 +172,49 @@ class Gate:
 
         Told the same one, all would come back at once, and all but one be refused again.
         """
-        self._promised = max(self._promised, now) + self.forecast.drain(1, tokens)
+        self._promised = max(self._promised, now) + self.forecast.drain(tokens)
         wait = min(max(self._promised - now, 1.0), LONGEST_WAIT)
         self._promised = min(self._promised, now + LONGEST_WAIT)
         return wait
 
-    def _check_deadline(self, ticket: Ticket, max_tokens: int | None, left: float) -> None:
+    def _check_deadline(self, ticket: Ticket, choices: int, deadline: float) -> float:
+        """Seconds that the answer is foretold to take. DeadlineUnreachable if that is too long."""
+        left = deadline - ticket.joined
         if left <= 0:
             problem = f"The deadline passed {-left:.3f} s before the request came"
             raise DeadlineUnreachable(f"{problem}; nothing was computed.", retry_after=1.0)
-        ahead, ahead_tokens = self._ahead(ticket)
-        free = self._free_seats(ticket.terms)
-        first = self.forecast.first_token(ticket.tokens, ahead, ahead_tokens, free)
-        needed = self.caution * (first + self.forecast.answer(max_tokens))
+        first = self.forecast.first_token(ticket.tokens, self._ahead(ticket), self._free_seats(ticket.terms))
+        foretold = first + self.forecast.decode(ticket.answer / choices)
+        needed = self.caution * foretold
         if needed > left:
             problem = (
                 f"The answer would take about {needed:.1f} s ({first:.1f} s to its first token, with {self.waiting} "
                 f"requests in line), and the deadline is in {left:.1f} s"
             )
             raise DeadlineUnreachable(f"{problem}. Nothing was computed; allow more time.", retry_after=needed - left)
+        return foretold
 
-    def _ahead(self, ticket: Ticket) -> tuple[int, int]:
-        """Requests that would be served before this one, and the tokens of their prompts."""
+    def _ahead(self, ticket: Ticket) -> Ahead:
+        """What would be served before this one."""
         policy = self.decisions.scheduling_policy
         if policy == "priority":
             before = [each for each in self._waiting.values() if each.priority <= ticket.priority]
-            return len(before), sum(each.tokens for each in before)
+            return Ahead(len(before), sum(each.tokens for each in before), sum(each.answer for each in before))
         if policy == "fcfs":
-            return self.waiting, self.waiting_tokens
+            return Ahead(self.waiting, self.waiting_tokens, self._waiting_answers)
         return self._ahead_by_shares(ticket)
 
-    def _ahead_by_shares(self, ticket: Ticket) -> tuple[int, int]:
+    def _ahead_by_shares(self, ticket: Ticket) -> Ahead:
         """While its tenant's own line is served, each other tenant is served as much for its weight, if it has that."""
         own = self._tenants.get(ticket.terms.tenant, Standing())
-        requests, tokens = float(own.waiting), float(own.tokens)
+        requests, prompts, answers = float(own.waiting), float(own.tokens), own.answers
         for tenant, other in self._tenants.items():
             if tenant != ticket.terms.tenant and other.waiting:
                 share = other.weight / ticket.terms.weight
                 requests += min(other.waiting, share * (own.waiting + 1))
-                tokens += min(other.tokens, share * (own.tokens + ticket.tokens))
-        return int(requests), int(tokens)
+                prompts += min(other.tokens, share * (own.tokens + ticket.tokens))
+                answers += min(other.answers, share * (own.answers + ticket.answer))
+        return Ahead(int(requests), int(prompts), answers)
 
     def _free_seats(self, terms: Terms) -> int:
         """Seats that a tenant would be given if it came, because others hold more than their share of them."""
