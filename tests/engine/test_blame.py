@@ -95,6 +95,7 @@ def test_one_choice_is_to_blame_and_the_others_of_its_request_go_on() -> None:
 def test_a_request_that_is_alone_is_tried_again_before_it_is_blamed() -> None:
     engine = crowd(first(1, whoever_has(0, 2)), requests=1)
     assert finish(engine)[0, 0] == well()[0, 0]
+    assert engine.stats().failed_steps == 1
 
 
 def test_whose_fault_it_is_by_its_own_word_is_told_which_field_is_wrong() -> None:

@@ -55,6 +55,17 @@ def test_replayed_steps_answer_as_eager_ones(
             assert own.top_logprobs == pytest.approx(reference.top_logprobs, abs=1e-4)
 
 
+def test_a_cache_that_holds_no_numbers_is_no_reason_to_stay_eager(eager: Engine) -> None:
+    engine, runner = graph_engine(eager, PlainCapture())
+    answer(engine, [(PROMPTS[0], GREEDY)])
+    eager.runner.cache.keys[0][0] = torch.nan  # type: ignore[attr-defined]
+    assert not engine.improve()
+    assert runner.refusal is None
+    assert runner.mend([0, 1]) == [0]
+    assert engine.improve()
+    assert runner.shapes
+
+
 def test_serving_begins_eagerly_and_graphs_are_captured_when_idle(eager: Engine) -> None:
     capture = PlainCapture()
     engine, runner = graph_engine(eager, capture)

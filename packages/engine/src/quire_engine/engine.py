@@ -219,6 +219,7 @@ class Engine:
     def _recover(self, batch: Batch, error: Exception) -> list[Emission]:
         """Compute a batch that failed in parts, so that whoever made it fail ends alone. DeviceFault if none can be."""
         logger.warning("A step of %d sequences failed, and is computed in parts.", len(batch.spans), exc_info=error)
+        self.scheduler.counters.failed_steps += 1
         parts = Parts(self.runner, batch)
         results = parts.after(error)
         return self._take_in(parts.batch, results)
@@ -250,6 +251,7 @@ class Engine:
         self._doubted = {s for s in self._doubted if s.index in self.scheduler.requests.get(s.handle, {})} | {*again}
         bad = {*self.runner.mend(sorted({block.index for sequence in poisoned for block in sequence.blocks}))}
         logger.warning("The model gave no numbers for %d sequences; %d blocks had none.", len(poisoned), len(bad))
+        self.scheduler.counters.mended_blocks += len(bad)
         self.scheduler.distrust(bad, spared=lost)
         for sequence in again:
             self.scheduler.compute_anew(sequence)

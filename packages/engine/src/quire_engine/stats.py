@@ -37,6 +37,10 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
     """Time that they took, from being planned to being taken in."""
     computed_tokens: int = 0
     """Tokens in them, of prompts and answers: not what came from the prefix cache, but what was computed again."""
+    failed_steps: int = 0
+    """Batches that could not be computed as a whole, and were in parts."""
+    mended_blocks: int = 0
+    """Blocks of the KV cache that held what was no number."""
 
     def after(self, before: Stats) -> Stats:
         """How an engine stands that took the place of one that has ended: its gauges, and what both have counted."""
@@ -64,3 +68,6 @@ class Counters:
     busy_seconds: float = 0.0
     """Only the Engine, which has a clock, changes these."""
     computed_tokens: int = 0
+    failed_steps: int = 0
+    """Only the Engine, which computes them in parts, changes these, and the next."""
+    mended_blocks: int = 0

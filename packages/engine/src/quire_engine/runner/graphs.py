@@ -203,8 +203,7 @@ class GraphRunner:
         shape = next(iter([*wanted, *self._untried()]), None)
         if shape is None or self.refusal is not None or not self._served:
             return False
-        self._capture_for(shape)
-        return True
+        return self._capture_for(shape) is not None
 
     def warm_up(self) -> None:
         """As the eager runner does: serving begins eagerly."""
@@ -245,17 +244,22 @@ class GraphRunner:
         return [shape for size in sizes if (shape := Shape(size, one_each=True)) not in self._graphs]
 
     def _capture_for(self, shape: Shape) -> Work | None:
-        """A proven graph for a shape; None if that was refused, and then nothing is captured any more."""
+        """A proven graph for a shape; None for now, or because it was refused: then nothing is captured any more."""
         try:
-            self._graphs[shape] = self._proven(shape)
+            graph = self._proven(shape)
+            if graph is not None:
+                self._graphs[shape] = graph
         except CaptureRefused as refused:
             self.refusal = str(refused)
             self._graphs.clear()
             logger.warning("Steps stay eager, as a pass of %d rows cannot be captured: %s", shape.rows, refused)
         return self._graphs.get(shape)
 
-    def _proven(self, shape: Shape) -> Work:
-        """Capture with one set of inputs, and compare with the pass itself on another."""
+    def _proven(self, shape: Shape) -> Work | None:
+        """Capture with one set of inputs, and compare with the pass itself on another.
+
+        None if nothing can be compared: a block that is read may hold no numbers, until somebody's error shows it.
+        """
         inputs, spans = self._inputs, self._inputs.spans(shape)
 
         def compute() -> Tensor:
@@ -270,6 +274,8 @@ class GraphRunner:
         inputs.make_up(shape, self._vocab_size, seed=2)
         got, wanted = graph().float(), compute().float()
         distance = float((got - wanted).norm() / wanted.norm())
+        if not wanted.isfinite().all():
+            return None
         if not distance <= TOLERANCE:
             raise CaptureRefused(f"its replay gives other logits on other inputs (relative distance {distance:.2g})")
         return graph

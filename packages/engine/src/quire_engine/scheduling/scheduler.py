@@ -182,6 +182,8 @@ class Scheduler:
             steps=counters.steps,
             busy_seconds=counters.busy_seconds,
             computed_tokens=counters.computed_tokens,
+            failed_steps=counters.failed_steps,
+            mended_blocks=counters.mended_blocks,
         )
 
     # --- a step is planned --------------------------------------------------------------------------------------------
