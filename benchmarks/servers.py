@@ -93,6 +93,11 @@ class Server:
         front, *others = (_processor_seconds(pid) for pid in _tree(self.process.pid))
         return front, sum(others)
 
+    def front_user_seconds(self) -> float:
+        """Of the process that was started, what it spent outside the kernel; counted in clock ticks."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) / os.sysconf("SC_CLK_TCK")
+
     def memory(self) -> float:
         """Resident bytes of all its processes."""
         return sum(_resident(pid) for pid in _tree(self.process.pid))

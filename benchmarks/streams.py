@@ -20,7 +20,7 @@ from benchmarks.servers import host_and_port
 PATIENCE = 120.0
 """Seconds that one answer may take."""
 DONE = b"[DONE]"
-HEAD = "POST /v1/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+HEAD = "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
 """HTTP/1.0: such answers come as they are, not cut into chunks."""
 EVENT = re.compile(rb"data: (.*?)\r?\n")
 TEXT = re.compile(rb'"text": ?"[^"]')
@@ -78,7 +78,9 @@ async def stream(address: str, body: dict[str, Any], *, leave_after: int | None 
     return (await hear(address, body, leave_after=leave_after)).told()
 
 
-async def hear(address: str, body: dict[str, Any], *, leave_after: int | None = None) -> Heard:
+async def hear(
+    address: str, body: dict[str, Any], *, leave_after: int | None = None, path: str = "/v1/completions"
+) -> Heard:
     """The same, and leave what came unread. OSError if nobody listens, TimeoutError after PATIENCE."""
     content = json.dumps({"stream": True, "stream_options": {"include_usage": True}, **body}).encode()
     listener = _Listener(leave_after)
@@ -87,7 +89,7 @@ async def hear(address: str, body: dict[str, Any], *, leave_after: int | None = 
         host, port = host_and_port(address)
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: listener, host, port)
         try:
-            transport.write(HEAD.format(length=len(content)).encode() + content)
+            transport.write(HEAD.format(path=path, length=len(content)).encode() + content)
             await listener.ended
         finally:
             transport.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -90,6 +91,7 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
                 serving = attach(app, engine, settings, name)
                 if serving.answers is not None:
                     say(*report.lines(described(serving.answers, settings)))
+                gc.freeze()  # what is loaded stays: looking through it again and again would hold up every stream
                 entrance.open(app)
                 announce(name, settings, listener, began)
                 await first_of(stop.asked.wait(), engine.until_stopped(), asyncio.wait((answered,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -45,6 +46,7 @@ def run(connection: socket.socket) -> int:
     try:
         engine = find_factory(start)(start.config, progress=start.progress)
         engine.on_trial = lambda handle: tell(Trial(handle))
+        gc.freeze()  # what is loaded stays: looking through it again and again would hold up every step
         tell(Ready(engine.decisions))
         serve(engine, inbox, tell)
         engine.close()
