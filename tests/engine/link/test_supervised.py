@@ -16,7 +16,7 @@ from tests.support.requests import generate_request
 
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.config import EngineConfig
-from quire_engine.errors import EngineStopped
+from quire_engine.errors import EngineStopped, ModelNotSupported
 from quire_engine.link.base import Link
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.thread import ThreadLink
@@ -190,6 +190,27 @@ def test_sleeping_and_waking_twice_are_no_error() -> None:
             await asyncio.gather(one.sleep(), one.sleep())
             await asyncio.gather(one.wake_up(), one.wake_up())
             assert one.state == "ready"
+
+    run(scenario())
+
+
+@each_kind
+def test_an_engine_that_cannot_be_woken_up_sleeps_on(kind: Callable[[str], Start]) -> None:
+    async def scenario() -> None:
+        loads = ["load_scripted", "load_broken", "load_refused", "load_scripted"]
+
+        async def start(config: EngineConfig, *, progress: bool) -> Link:
+            return await kind(loads.pop(0))(config, progress=progress)
+
+        async with engine(start, max_engine_deaths=1) as one:
+            outputs = await one.submit(LONG)
+            await one.sleep()
+            for refusal, words in ((EngineStopped, "no memory left"), (ModelNotSupported, "teapot")):
+                with pytest.raises(refusal, match=words):
+                    await one.wake_up()
+                assert one.is_sleeping
+            await one.wake_up()
+            assert ids(await collect(outputs)) == await undisturbed()
 
     run(scenario())
 

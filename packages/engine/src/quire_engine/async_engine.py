@@ -146,7 +146,10 @@ class AsyncEngine:
         await self._link.sleep()
 
     async def wake_up(self) -> None:
-        """Load the engine again, which goes on with the requests that wait. EngineStopped if that cannot be done."""
+        """Load the engine again, which goes on with the requests that wait.
+
+        ConfigError or EngineStopped if that cannot be done, for want of memory, say: then it sleeps on.
+        """
         self._check_running()
         await self._link.wake_up()
 

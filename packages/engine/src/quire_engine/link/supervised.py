@@ -55,6 +55,8 @@ class SupervisedLink:
         """When there was an engine last."""
         self._is_wanted = True
         """Whether there is to be an engine; if not, it sleeps."""
+        self._refusal: Exception | None = None
+        """Why it could not be woken up."""
         self._turning = asyncio.Lock()
         """Held while it falls asleep or wakes up."""
         self._turned = asyncio.Event()
@@ -96,11 +98,19 @@ class SupervisedLink:
             await self._until("sleeping")
 
     async def wake_up(self) -> None:
-        """Load the engine again; it goes on with the requests that wait."""
+        """Load the engine again; it goes on with the requests that wait.
+
+        ConfigError or EngineStopped if it cannot be loaded, for want of memory, say: then it sleeps on.
+        """
         async with self._turning:
-            self._is_wanted = True
-            self._stirred.set()
-            await self._until("ready")
+            if self.state == "sleeping":
+                self._is_wanted = True
+                self._turn("starting")
+                self._stirred.set()
+            await self._until("ready", "sleeping")
+            if self._refusal is not None:
+                refusal, self._refusal = self._refusal, None
+                raise refusal
 
     async def close(self) -> None:
         """End the engine, and wait until it is gone."""
@@ -133,7 +143,6 @@ class SupervisedLink:
         if self._next is not None and self._next.done():
             await self._take_up(self._next)
         elif self._next is None and self._is_wanted:
-            self._turn("starting" if self.state == "sleeping" else "restarting")
             self._next = asyncio.ensure_future(self._start_link(self._config, progress=False))
             self._next.add_done_callback(lambda _: self._stirred.set())
         else:
@@ -150,7 +159,10 @@ class SupervisedLink:
         try:
             link = starting.result()
         except Exception as error:
-            self._count_death(f"The engine could not be started again: {error}")
+            if self.state == "starting":
+                self._refusal, self._is_wanted = error, False
+            else:
+                self._count_death(f"The engine could not be started again: {error}")
             return
         if not self._is_wanted:
             await link.close()
@@ -197,9 +209,9 @@ class SupervisedLink:
             turned, self._turned = self._turned, asyncio.Event()
             turned.set()
 
-    async def _until(self, state: EngineState) -> None:
-        """Wait for this state. EngineStopped if it cannot come any more."""
-        while self.state != state:
+    async def _until(self, *states: EngineState) -> None:
+        """Wait for one of these states. EngineStopped if none can come any more."""
+        while self.state not in states:
             if self.state == "stopped":
                 raise EngineStopped("The engine has ended.")
             await self._turned.wait()
