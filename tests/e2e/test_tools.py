@@ -163,6 +163,26 @@ def test_a_call_may_follow_reasoning(client: openai.OpenAI) -> None:
     assert called(choice.message) == [("get_weather", ARGUMENTS)]
 
 
+def test_a_call_that_a_stop_string_cuts_is_told_as_broken(client: openai.OpenAI) -> None:
+    (choice,) = ask(client, CALL, tools=[WEATHER], stop=["yoto"]).choices
+    assert str(choice.finish_reason) == "error"  # which is none of OpenAI's reasons, so that nobody takes it for one
+    assert choice.model_extra is not None
+    assert choice.model_extra["error"]["param"] == "tool_calls.0"
+    assert called(choice.message) == [("get_weather", '{"city": "K')]
+
+
+def test_every_token_is_told_beside_reasoning_and_calls(client: openai.OpenAI) -> None:
+    whole = ask(client, f"<think>\nHm.\n</think>\n\nWell. {CALL}", tools=[WEATHER], logprobs=True, top_logprobs=1)
+    (choice,) = whole.choices
+    assert choice.logprobs is not None
+    assert choice.logprobs.content is not None
+    assert whole.usage is not None
+    assert len(choice.logprobs.content) == whole.usage.completion_tokens
+    assert "".join(each.token for each in choice.logprobs.content).startswith(
+        "<think>\nHm.\n</think>\n\nWell. <tool_call>"
+    )
+
+
 def test_a_budget_ends_the_reasoning(client: openai.OpenAI) -> None:
     lines = "<think>\n" + "Hm. " * 50 + "\n</think>\n\nYes."
     whole = ask(client, lines, max_tokens=64, extra_body={"thinking_token_budget": 8})

@@ -72,17 +72,19 @@ class Actor:
         return (str(self.model), "--dtype", "float32", "--logits-processors", "actor.act")
 
 
-def write_actor(folder: Path, *, special_marks: bool = False) -> Actor:
-    """Write both; `special_marks` says whether the marks of reasoning and calls are special tokens."""
-    backend = _tokenizer(special_marks)
+def write_actor(folder: Path, *, special_marks: bool = False, end: str = END) -> Actor:
+    """Write both; `special_marks` says whether the marks of reasoning and calls are special tokens. `end` is the token
+    that ends a turn, for formats to whom the usual one means something else.
+    """
+    backend = _tokenizer(special_marks, end)
     model = _model(folder / "model", backend.get_vocab_size())
-    write_checkpoint(model, backend, eos_token=END, chat_template=TEMPLATE)
+    write_checkpoint(model, backend, eos_token=end, chat_template=TEMPLATE.replace(END, end))
     package = folder / "package"
     package.mkdir()
     vocabulary = {backend.decode([token], skip_special_tokens=False): token for token in range(128)}
-    vocabulary |= {token: backend.token_to_id(token) for token in (END, TURN, *MARKS)}
+    vocabulary |= {token: backend.token_to_id(token) for token in (end, TURN, *MARKS)}
     tables = f"VOCABULARY = {vocabulary!r}\nTOKENS = {{token: text for text, token in VOCABULARY.items()}}\n"
-    (package / "quire_test_actor.py").write_text(f"END, TURN = {END!r}, {TURN!r}\n{tables}{MODULE}")
+    (package / "quire_test_actor.py").write_text(f"END, TURN = {end!r}, {TURN!r}\n{tables}{MODULE}")
     metadata = package / "quire_test_actor-1.0.dist-info"
     metadata.mkdir()
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: quire-test-actor\nVersion: 1.0\n")
@@ -90,13 +92,13 @@ def write_actor(folder: Path, *, special_marks: bool = False) -> Actor:
     return Actor(model, package)
 
 
-def _tokenizer(special_marks: bool) -> tokenizers.Tokenizer:
+def _tokenizer(special_marks: bool, end: str) -> tokenizers.Tokenizer:
     """A token for each byte, ASCII's first and in order, and one for each mark."""
     disguises = [character for _, character in sorted(_disguised().items())]
     tokenizer = tokenizers.Tokenizer(models.BPE({each: place for place, each in enumerate(disguises)}, []))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([END, TURN])
+    tokenizer.add_special_tokens([end, TURN])
     tokenizer.add_tokens([AddedToken(mark, special=special_marks, normalized=False) for mark in MARKS])
     return tokenizer
 
