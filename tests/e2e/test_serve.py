@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -60,7 +61,7 @@ def test_what_does_not_finish_in_time_is_cut_off_and_told() -> None:
         client.stream("POST", CHAT, json=ENDLESS) as answer,
     ):
         lines = answer.iter_lines()
-        next(lines)
+        assert next(lines).startswith("data: "), answer.status_code
         server.process.send_signal(signal.SIGTERM)
         error = events(lines)[-1].json()["error"]
         assert (error["code"], error["reason"]) == (503, "shutting_down")
@@ -74,7 +75,7 @@ def test_while_it_waits_for_what_runs_it_refuses_what_comes_and_a_second_signal_
         client.stream("POST", CHAT, json=ENDLESS) as answer,
     ):
         lines = answer.iter_lines()
-        next(lines)
+        assert next(lines).startswith("data: "), answer.status_code
         assert client.get("/readyz").status_code == 200
         server.process.send_signal(signal.SIGTERM)
         wait_until_not_ready(client)
@@ -88,6 +89,24 @@ def test_while_it_waits_for_what_runs_it_refuses_what_comes_and_a_second_signal_
         server.process.send_signal(signal.SIGTERM)
         assert events(lines)[-1].json()["error"]["reason"] == "shutting_down"
         assert server.process.wait(END) == Exit.CUT_OFF
+
+
+def test_an_engine_that_ends_too_often_ends_the_server_and_everybody_is_told() -> None:
+    with (
+        quire_serve("--max-engine-deaths", "1") as server,
+        httpx.Client(base_url=server.address, timeout=END) as client,
+        client.stream("POST", CHAT, json=ENDLESS) as answer,
+    ):
+        lines = answer.iter_lines()
+        assert next(lines).startswith("data: "), answer.status_code
+        (engine,) = children(server.process.pid)
+        os.kill(engine, signal.SIGKILL)
+        assert events(lines)[-1].json()["error"]["code"] == 500
+        assert server.process.wait(END) == Exit.FAILED
+
+
+def children(process: int) -> list[int]:
+    return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
 def wait_until_not_ready(client: httpx.Client) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 from starlette.requests import HTTPConnection
 
@@ -16,8 +15,8 @@ TIMEOUT_HEADER = "x-request-timeout"
 _SECONDS = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
 
 
-def deadline_of(http: HTTPConnection, longest: float | None) -> float | None:
-    """When the request ends, answered or not, in seconds of time.monotonic(); None when nothing limits it.
+def deadline_of(http: HTTPConnection, longest: float | None, arrived: float) -> float | None:
+    """When the request ends, answered or not; None when nothing limits it. Like `arrived`, in time.monotonic().
 
     A client may ask for less than `longest` seconds, the server's own limit, and gets no more. RequestError if what it
     asks for is no number of seconds.
@@ -26,13 +25,7 @@ def deadline_of(http: HTTPConnection, longest: float | None) -> float | None:
     if asked is None and longest is None:
         return None
     seconds = min(limit for limit in (longest, _seconds(asked)) if limit is not None)
-    return arrival(http) + seconds
-
-
-def arrival(http: HTTPConnection) -> float:
-    """When the request came, in seconds of time.monotonic(); now, where nobody noted it."""
-    arrived: float = getattr(http.state, "arrived", None) or time.monotonic()
-    return arrived
+    return arrived + seconds
 
 
 def _seconds(text: str | None) -> float | None:

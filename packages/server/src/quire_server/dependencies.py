@@ -35,6 +35,7 @@ from quire_protocol import (
 from quire_protocol.limits import LimitError
 from quire_protocol.problems import shown
 from quire_server.__about__ import __version__
+from quire_server.accounts import account_of_this_request
 from quire_server.closing import Closing
 from quire_server.deadlines import deadline_of
 from quire_server.errors import ModelNotFound
@@ -143,12 +144,12 @@ class Serving:
 
     async def submit(self, prompt: GenerateRequest, http: Request, own_id: str) -> RequestOutputs:
         """Have the engine answer a prompt, on the terms of who asks and under the id that the client knows."""
-        terms = caller_of(http).terms(deadline_of(http, self.settings.request_timeout))
+        account = account_of_this_request()
+        arrived = time.monotonic() if account is None else account.began
+        terms = caller_of(http).terms(deadline_of(http, self.settings.request_timeout, arrived))
         return await self.engine.submit(prompt.model_copy(update={"request_id": own_id}), terms)
 
-    async def submit_all(
-        self, prompts: Sequence[GenerateRequest], http: Request, own_id: str
-    ) -> list[RequestOutputs]:
+    async def submit_all(self, prompts: Sequence[GenerateRequest], http: Request, own_id: str) -> list[RequestOutputs]:
         """Submit every prompt, or none: when one is refused, those before it end."""
         async with AsyncExitStack() as stack:
             outputs = [await stack.enter_async_context(await self.submit(each, http, own_id)) for each in prompts]

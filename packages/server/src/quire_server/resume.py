@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire_engine.errors import Overloaded
 from quire_protocol import sse
-from quire_server.errors import describe, envelope, error_answer
+from quire_server.errors import describe, envelope, error_answer, headers_of
 from quire_server.kept import KeptAnswer, KeptAnswers, Owned, Reader
 from quire_server.streams import FAILED, ClientGone, unless_gone
 
@@ -77,7 +77,7 @@ class Resume:
             error = error_answer(envelope(refusal.detail, refusal.status_code), refusal.headers)
             await error(scope, receive, send)
         except Overloaded as full:
-            await error_answer(describe(full), {"Retry-After": f"{full.retry_after:.0f}"})(scope, receive, send)
+            await error_answer(describe(full), headers_of(full))(scope, receive, send)
 
     async def _asked(self, scope: Scope, receive: Receive, key: str, last: re.Match[str] | None) -> Place:
         """Where the client of a request with this key goes on. HTTPException if there is no such place."""
