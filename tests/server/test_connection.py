@@ -329,10 +329,11 @@ def test_who_would_rather_speak_another_protocol_is_answered_in_this_one(at: int
     run(check())
 
 
-def test_nobody_gets_a_tunnel() -> None:
+@pytest.mark.parametrize("target", ["example.org:443", "/health", "//health"])
+def test_nobody_gets_a_tunnel(target: str) -> None:
     async def check() -> None:
         async with listening(echo) as server, server.client() as client:
-            client.send(b"CONNECT example.org:443 HTTP/1.1\r\nHost: example.org\r\n\r\n")
-            assert (await client.refusal())[0] == 400
+            client.send(f"CONNECT {target} HTTP/1.1\r\nHost: example.org\r\n\r\n".encode())
+            assert await client.refusal() == (400, "This server opens no tunnels (CONNECT).")
 
     run(check())

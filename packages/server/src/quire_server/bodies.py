@@ -10,6 +10,9 @@ from fastapi import Request, Response
 from fastapi.routing import APIRoute
 from pydantic_core import from_json
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from quire_server.streams import CLIENT_CLOSED_REQUEST
 
 DEEPEST = 200
 """Levels of lists and objects within each other, the outermost included, that the parser reads."""
@@ -45,7 +48,11 @@ class JsonRoute(APIRoute):
                 reason = f"The body's Content-Type must be application/json, {told}."
                 raise HTTPException(HTTPStatus.BAD_REQUEST, reason)
             json_request = JsonRequest(request.scope, request.receive)
-            if not await json_request.body():
+            try:
+                is_empty = not await json_request.body()
+            except ClientDisconnect:
+                return Response(status_code=CLIENT_CLOSED_REQUEST)
+            if is_empty:
                 raise HTTPException(HTTPStatus.BAD_REQUEST, "The body is empty: send the request as JSON.")
             return await handle(json_request)
 

@@ -40,8 +40,8 @@ class Patience:
     """For how long what is written may wait to be read."""
 
 
-class HeadTooLarge(Exception):
-    """The head of a request is larger than allowed."""
+class HeadRefused(Exception):
+    """The head of a request is not what this server takes."""
 
 
 class Connection(HttpToolsProtocol):
@@ -98,14 +98,16 @@ class Connection(HttpToolsProtocol):
             self._reason = _too_large(f"{self.patience.head_fields} fields (--h11-max-header-count)")
         elif len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.patience.head_bytes:
             self._reason = self._too_many_bytes
+        elif self.parser.get_method() == b"CONNECT":
+            self._reason = HTTPStatus.BAD_REQUEST, "This server opens no tunnels (CONNECT)."
         if self._reason is not None:
-            raise HeadTooLarge  # for the parser an error like any other
-        if not self._is_upgrade:
+            raise HeadRefused  # for the parser an error like any other
+        if not self.parser.should_upgrade():
             super().on_headers_complete()
 
     def on_message_complete(self) -> None:
         """What follows a request is the head of the next."""
-        if not self._is_upgrade:
+        if not self.parser.should_upgrade():
             super().on_message_complete()
         self._in_head = True
 
@@ -164,11 +166,6 @@ class Connection(HttpToolsProtocol):
     @property
     def _is_unread(self) -> bool:
         return self.transport.get_write_buffer_size() > 0
-
-    @property
-    def _is_upgrade(self) -> bool:
-        """Whether the request offers another protocol; one that asks for a tunnel is none of ours in any case."""
-        return self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
 
     @property
     def _too_many_bytes(self) -> tuple[HTTPStatus, str]:
