@@ -273,7 +273,8 @@ class RequestOutputs:
         self._ready: dict[int, list[Output]] = {}
         self.error: Exception | None = None
         """What ended it, if it failed."""
-        self._news = asyncio.Event()
+        self._sleeper: asyncio.Future[None] | None = None
+        """Who waits for an output."""
 
     @property
     def request_id(self) -> str:
@@ -306,8 +307,8 @@ class RequestOutputs:
                     raise self.error
                 if not self._unfinished:
                     raise StopAsyncIteration
-                self._news.clear()
-                await self._news.wait()
+                self._sleeper = asyncio.get_running_loop().create_future()
+                await self._sleeper
         except asyncio.CancelledError:
             self._close()
             raise
@@ -347,7 +348,7 @@ class RequestOutputs:
             if not self._unfinished:
                 self._engine.forget(self.handle)
         self._ready.setdefault(output.index, []).append(output)
-        self._news.set()
+        self._wake()
 
     def cancel(self) -> None:
         """End it: each choice that has not finished does so with "abort", and with the text that was held back."""
@@ -360,7 +361,11 @@ class RequestOutputs:
         """End with an error, after what is ready."""
         self.error = error
         self._engine.forget(self.handle)
-        self._news.set()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._sleeper is not None and not self._sleeper.done():
+            self._sleeper.set_result(None)
 
     def _close(self) -> None:
         if self._unfinished and self.error is None:
@@ -368,7 +373,7 @@ class RequestOutputs:
             self._engine.forget(self.handle)
         self._unfinished.clear()
         self._ready.clear()
-        self._news.set()
+        self._wake()
 
 
 async def _undo(starting: asyncio.Future[SupervisedLink], loading: asyncio.Future[Tokenizer | None]) -> None:

@@ -106,7 +106,9 @@ class EventStream(Response):
             try:
                 async for chunk in chunks:
                     self._is_quiet = False
-                    await self._send(send, encode(chunk))
+                    if not self._has_begun:
+                        await self._begin(send)
+                    await send({"type": "http.response.body", "body": encode(chunk), "more_body": True})
             except Exception as error:
                 if not self._has_begun:
                     raise

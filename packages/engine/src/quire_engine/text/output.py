@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import accumulate, chain
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
 
 from quire_engine.sequence import Emission, FinishReason, TokenLogprobs, rendered
 from quire_engine.text.detokenizer import Detokenizer, detokenizer
@@ -14,8 +17,7 @@ from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import GenerateRequest, SamplingParams
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(msgspec.Struct, frozen=True):
     """One delivery of one choice. Deliveries of a choice, put together, are its whole answer."""
 
     index: int
@@ -47,6 +49,10 @@ class Output:
         """The text as one token after the other released it; what the end of the answer released goes to the last."""
         ends = list(accumulate(self.shares[:-1]))
         return [self.text[start:end] for start, end in zip([0, *ends], [*ends, None], strict=True)]
+
+    def changed(self, **fields: Any) -> Output:
+        """The same with these fields instead."""
+        return replace(self, **fields)
 
     @classmethod
     def joined(cls, outputs: Sequence[Output]) -> Output:

@@ -76,6 +76,10 @@ class ChatReply:
         if reading.tells_reasoning:
             self.count.reasoning_tokens = 0
         self.messages = [Message(request, reading.parser()) for _ in range(prompt.sampling_params.n)]
+        self.brings_only_text = all(message.is_plain for message in self.messages) and not (
+            request.logprobs or request.return_token_ids or self.usage.on_each
+        )
+        """Whether a delivery that is not a choice's last brings its text as it is, and nothing else."""
         self.forms: dict[int, TextForm] = {}
         """How chunks of mere content are written, by choice."""
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
@@ -130,6 +134,9 @@ class ChatReply:
 
         Empty while text is held back, because it could begin a stop string or a mark, and there is nothing else.
         """
+        if self.brings_only_text and output.finish_reason is None:
+            self.count.add(0, output)
+            return [self._form(output.index).chunk(output.text)] if output.text else []
         message = self.messages[output.index]
         counted = message.reasoning_tokens
         deltas = message.deltas(output)
@@ -150,9 +157,13 @@ class ChatReply:
         """A delta, and what is told with it, as a chunk. One that brings content and nothing else has a form ready."""
         if about or self.usage.on_each or not isinstance(delta, str):
             return self._delta(index, delta, about)
-        if index not in self.forms:
-            self.forms[index] = TextForm(index, lambda text: self._delta(index, text, {}))
-        return self.forms[index].chunk(delta)
+        return self._form(index).chunk(delta)
+
+    def _form(self, index: int) -> TextForm:
+        form = self.forms.get(index)
+        if form is None:
+            form = self.forms[index] = TextForm(index, lambda text: self._delta(index, text, {}))
+        return form
 
     def _delta(self, index: int, delta: DeltaMessage | str, about: dict[str, Any]) -> ChatCompletionStreamResponse:
         delta = DeltaMessage(content=delta) if isinstance(delta, str) else delta

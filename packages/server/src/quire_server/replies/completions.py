@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -256,7 +256,7 @@ def joined(parts: Sequence[CompletionLogProbs]) -> CompletionLogProbs:
 def without_answer(output: Output) -> Output:
     """A delivery to somebody who asked for no token: as if the engine had generated none."""
     reason: FinishReason | None = "length" if output.finish_reason == "stop" else output.finish_reason
-    return replace(output, text="", token_ids=(), logprobs=(), finish_reason=reason, stop_reason=None)
+    return output.changed(text="", token_ids=(), logprobs=(), finish_reason=reason, stop_reason=None)
 
 
 def sent_ids(prompt: GenerateRequest) -> list[int] | None:

@@ -47,6 +47,11 @@ class Message:
         self._broken: CallBroken | None = None
 
     @property
+    def is_plain(self) -> bool:
+        """Whether all text is content."""
+        return self._parser is None
+
+    @property
     def silence(self) -> DeltaMessage:
         """A delta that adds nothing, where something else is to be told."""
         return DeltaMessage(content="") if self._parser is None else DeltaMessage()

@@ -36,7 +36,7 @@ async def deliveries(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, O
     """
     has_begun = False
     try:
-        async for place, output in _one(requests[0]) if len(requests) == 1 else _several(requests):
+        async for place, output in _One(requests[0]) if len(requests) == 1 else _several(requests):
             if output.finish_reason == "error":
                 reason = output.error or "The engine gave this answer up."
                 raise RequestError(reason, param=output.param) if output.param else AnswerFailed(reason)
@@ -49,9 +49,17 @@ async def deliveries(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, O
             await request.aclose()
 
 
-async def _one(request: Outputs) -> AsyncGenerator[tuple[int, Output]]:
-    async for output in request:
-        yield 0, output
+class _One:
+    """A single request's deliveries, each behind its place."""
+
+    def __init__(self, request: Outputs) -> None:
+        self._request = request
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> tuple[int, Output]:
+        return 0, await anext(self._request)
 
 
 async def _several(requests: Sequence[Outputs]) -> AsyncGenerator[tuple[int, Output]]:
