@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from tests.support.served import Served
 
-from quire_server.logs import REQUEST, JsonLines, TextLines, tell
+from quire_server.logs import REQUEST, JsonLines, TextLines, configure, tell
 from quire_server.settings import ServerSettings
 
 ASK = {"prompt": "Hello", "max_tokens": 3, "temperature": 0, "ignore_eos": True}
@@ -162,3 +162,19 @@ def test_facts_are_logged_at_the_level_info(lines: Listen) -> None:
     heard = lines(TextLines())
     tell(logging.getLogger("quire.test"), "done", {"count": 2})
     assert heard.written == ["INFO quire.test: done count=2"]
+
+
+def test_lines_go_to_standard_error_once_configured(capfd: pytest.CaptureFixture[str]) -> None:
+    root, own = logging.getLogger(), logging.getLogger("quire")
+    handlers, levels = root.handlers[:], (root.level, own.level)
+    try:
+        configure("json")
+        tell(logging.getLogger("quire.access"), "GET /", {"status": 200})
+        logging.getLogger("elsewhere").info("not worth a line")
+        logging.getLogger("elsewhere").warning("worth one")
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(levels[0])
+        own.setLevel(levels[1])
+    told = [json.loads(line)["message"] for line in capfd.readouterr().err.splitlines()]
+    assert told == ["GET /", "worth one"]

@@ -6,13 +6,14 @@ import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from http import HTTPMethod
 
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.errors import Overloaded
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
-from quire_server.accounts import UNKNOWN, Account
+from quire_server.accounts import Account
 from quire_server.spreads import Spread, one_two_five
 
 # fmt: off
@@ -49,6 +50,9 @@ MOST_LEFT = 4096
 UNWATCHED = frozenset({"/metrics", "/health", "/livez", "/readyz", "/load", "/ping", "/version"})
 """Routes that are asked all the time, and say nothing of what the server does: they are left out."""
 
+METHODS = frozenset(HTTPMethod)
+"""Methods that are counted by their names; a client may send any word."""
+
 
 class HttpLedger:
     """Counts HTTP requests, as prometheus-fastapi-instrumentator does. A Reader of accounts."""
@@ -73,7 +77,7 @@ class HttpLedger:
         route, total = account.route, account.total
         if route in UNWATCHED:
             return
-        method = account.method if route != UNKNOWN else "other"  # what nobody serves may have any name
+        method = account.method if account.method in METHODS else "other"
         self.requests[method, f"{account.status // 100}xx", route] += 1
         self.seconds.add(total)
         self.seconds_by_route.setdefault((method, route), Spread(HTTP_COARSE)).add(total)

@@ -35,8 +35,10 @@ class JsonLines(logging.Formatter):
             **_request(),
             **facts(record),
         }
-        if record.exc_info:
-            told["error"] = self.formatException(record.exc_info)
+        if record.exc_info and not record.exc_text:
+            record.exc_text = self.formatException(record.exc_info)
+        if record.exc_text:  # that of the engine's process comes as text
+            told["error"] = record.exc_text
         return json.dumps(told, ensure_ascii=False, default=str)
 
 
@@ -54,10 +56,15 @@ class TextLines(logging.Formatter):
 
 
 def configure(log_format: LogFormat) -> None:
-    """From now on every logger of this process writes such lines to standard error, unless it has its own handler."""
+    """From now on every logger of this process writes such lines to standard error, unless it has its own handler.
+
+    What the engine's process logs comes here too. Quire's own loggers write from the level info on, all others from
+    warning.
+    """
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines() if log_format == "json" else TextLines())
     logging.basicConfig(handlers=[handler], force=True)
+    logging.getLogger("quire").setLevel(logging.INFO)
 
 
 def tell(logger: logging.Logger, message: str, told: Mapping[str, Any]) -> None:

@@ -76,7 +76,7 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
     say(f"quire {__version__}: loading {name}")
     stop, entrance = Stop(), Entrance()
     with stop.on_signals():
-        starting = asyncio.create_task(start_engine(config))
+        starting = asyncio.create_task(start_engine(config, progress=settings.log_format == "text"))
         async with answering(entrance, settings, listener, stop) as answered:
             building = asyncio.create_task(asyncio.to_thread(build_application, settings))
             engine = await stop.unless_asked(starting)
@@ -100,8 +100,11 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
                 await engine.close()
 
 
-async def start_engine(config: EngineConfig) -> AsyncEngine:
-    """The engine in a process of its own, which begins before this one imports what it needs to talk to it."""
+async def start_engine(config: EngineConfig, *, progress: bool) -> AsyncEngine:
+    """The engine in a process of its own, which begins before this one imports what it needs to talk to it.
+
+    `progress` shows a bar on standard error while it loads.
+    """
     from quire_engine.link.process import ProcessLink
 
     link = asyncio.create_task(ProcessLink.start(config, progress=True))

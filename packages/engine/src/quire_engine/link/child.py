@@ -8,18 +8,35 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from importlib import import_module
 from operator import attrgetter
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import BinaryIO, cast
 
 from quire_engine.engine import EngineFactory
 from quire_engine.errors import ConfigError
 from quire_engine.link.base import serve
-from quire_engine.link.frames import PREFIX, Command, Down, Failed, Ready, Start, Stop, Trial, Up, decode_down, encode
+from quire_engine.link.frames import (
+    PREFIX,
+    Command,
+    Down,
+    Failed,
+    Logged,
+    Ready,
+    Start,
+    Stop,
+    Trial,
+    Up,
+    decode_down,
+    encode,
+)
 
 logger = logging.getLogger(__name__)
+
+TRACEBACKS = logging.Formatter()
+"""Writes them as Python does."""
 
 
 def main(path: str) -> int:
@@ -34,13 +51,17 @@ def main(path: str) -> int:
 def run(connection: socket.socket) -> int:
     """Load and serve; whatever goes wrong is told to the parent."""
 
+    turn = Lock()
+
     def tell(message: Up) -> None:
-        connection.sendall(encode(message))
+        with turn:  # other threads have something to log at any time
+            connection.sendall(encode(message))
 
     frames = connection.makefile("rb")
     start = receive(frames)
     if not isinstance(start, Start):
         return 1
+    logging.getLogger().addHandler(LogsUpward(tell))
     inbox: SimpleQueue[Command] = SimpleQueue()
     Thread(target=listen, args=(frames, inbox), name="quire-commands", daemon=True).start()
     try:
@@ -58,6 +79,22 @@ def run(connection: socket.socket) -> int:
         tell(Failed(type(error).__name__, str(error), getattr(error, "suspects", ())))
         return 1
     return 0
+
+
+class LogsUpward(logging.Handler):
+    """Passes what is logged here on to the parent, so that there is one log, of one form."""
+
+    def __init__(self, tell: Callable[[Logged], None]) -> None:
+        super().__init__()
+        self._tell = tell
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass on one line."""
+        try:
+            traceback = TRACEBACKS.formatException(record.exc_info) if record.exc_info else ""
+            self._tell(Logged(record.levelno, record.name, record.getMessage(), record.created, traceback))
+        except Exception:
+            self.handleError(record)  # writes to standard error
 
 
 def listen(frames: BinaryIO, inbox: SimpleQueue[Command]) -> None:

@@ -2,6 +2,7 @@
 
 Down:  Start, then any number of Add, Abort and ResetPrefixCache, then Stop.
 Up:    Ready or Failed, then one Report for each step, and a Trial before each suspect that is computed alone in it.
+       Logged at any time.
 """
 
 from __future__ import annotations
@@ -87,9 +88,21 @@ class Trial(msgspec.Struct, frozen=True, tag=True):
     handle: int
 
 
+class Logged(msgspec.Struct, frozen=True, tag=True):
+    """A line for the log, which the parent keeps for both."""
+
+    level: int
+    logger: str
+    message: str
+    created: float
+    """Seconds since 1970."""
+    traceback: str = ""
+
+
 Command: TypeAlias = Add | Abort | ResetPrefixCache | Stop
 Down: TypeAlias = Start | Command
-Up: TypeAlias = Ready | Failed | Report | Trial
+Told: TypeAlias = Ready | Failed | Report | Trial
+Up: TypeAlias = Told | Logged
 
 _MODELS = (GenerateRequest, EngineConfig, Decisions)
 

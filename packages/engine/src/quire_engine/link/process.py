@@ -7,6 +7,7 @@ socket closes because this process is gone.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import sys
@@ -22,12 +23,13 @@ from quire_engine.link.frames import (
     Command,
     Down,
     Failed,
+    Logged,
     Ready,
     Report,
     Start,
     Stop,
+    Told,
     Trial,
-    Up,
     decode_up,
     encode,
 )
@@ -132,11 +134,15 @@ class Child:
         if not self._writer.is_closing():
             self._writer.write(encode(message))
 
-    async def receive(self) -> Up:
-        """The next frame. EngineStopped if the child has gone."""
+    async def receive(self) -> Told:
+        """The next frame that is for the link; lines for the log are logged. EngineStopped if the child has gone."""
         try:
-            (length,) = PREFIX.unpack(await self._reader.readexactly(PREFIX.size))
-            return decode_up(await self._reader.readexactly(length))
+            while True:
+                (length,) = PREFIX.unpack(await self._reader.readexactly(PREFIX.size))
+                message = decode_up(await self._reader.readexactly(length))
+                if not isinstance(message, Logged):
+                    return message
+                _log(message)
         except (asyncio.IncompleteReadError, ConnectionError):
             await _end(self._process, grace=GRACE)
             raise EngineStopped(f"The engine's process ended ({_exit(self._process)}).") from None
@@ -147,6 +153,15 @@ class Child:
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
+
+
+def _log(line: Logged) -> None:
+    """Log what the child has to log, as if it had been here."""
+    logger = logging.getLogger(line.logger)
+    if logger.isEnabledFor(line.level):
+        record = logger.makeRecord(line.logger, line.level, "", 0, line.message, (), None)
+        record.created, record.exc_text = line.created, line.traceback or None
+        logger.handle(record)
 
 
 async def _connection(listener: socket.socket, process: Process) -> socket.socket:
