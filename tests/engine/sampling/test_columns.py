@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.plain_sampler import EXCLUDED, distribution, processed
 from torch import Tensor
 
-from quire_engine.sampling.base import Step
+from quire_engine.sampling.base import History, Rows, Step
 from quire_engine.sampling.sampler import Columns
 from quire_engine.sequence import Sequence
 from quire_protocol import SamplingParams
@@ -154,3 +154,20 @@ def test_a_tiny_temperature_is_no_overflow() -> None:
     own = sequence([1], [], temperature=1e-30)
     logits = shown(columns_of([own], 3), torch.tensor([[30.0, 29.0, -50.0]]), step_of([own]))
     assert logits.softmax(-1).tolist() == [[1.0, 0.0, 0.0]]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_rows_that_grow_by_as_many_tokens_as_must_come_are_remembered_as_they_are(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    sequences = [sequence([1, 2, 3][: row + 1], []) for row in range(3)]
+    numbers = np.array([2, 0, 3])
+    history = History(Rows(tuple(sequences), numbers, torch.from_numpy(numbers), 4, VOCAB, EOS))
+    for _ in range(60):
+        lengths, last = np.zeros(4, dtype=np.int64), torch.zeros(4, dtype=torch.int64)
+        for row, own in zip(numbers, sequences, strict=True):
+            own.tokens = own.tokens + random.integers(1, VOCAB, random.choice([0, 1, 1, 5])).tolist()
+            lengths[row], last[row] = len(own.tokens), own.tokens[-1]
+        table, told = history.follow(Step(lengths, last))
+        assert [row[:length].tolist() for row, length in zip(table, told[:, 0], strict=True)] == [
+            own.tokens for own in sequences
+        ]

@@ -78,7 +78,7 @@ class LogitsTransform(Protocol):
 
 
 class History:
-    """The tokens of some rows' sequences on the device, as a table that grows by one column a step."""
+    """The tokens of some rows' sequences on the device, as a table that grows by what is new in a step."""
 
     def __init__(self, rows: Rows) -> None:
         self._rows = rows
@@ -88,16 +88,27 @@ class History:
     def follow(self, step: Step) -> tuple[Tensor, Tensor]:
         """Catch up with the sequences: ([n, L] tokens, 0 where a row is shorter; [n, 1] lengths)."""
         lengths = step.lengths[self._rows.numbers]
-        if np.array_equal(lengths, self._lengths + 1) and lengths.max() <= self._table.shape[1]:
-            at = sent(self._lengths, self._rows.device)[:, None]
+        if not np.array_equal(lengths, self._lengths):
+            if self._has_room(lengths):
+                self._add(lengths)
+            else:
+                self._table = self._write(lengths)
+            at = sent(lengths - 1, self._rows.device)[:, None]
             self._table.scatter_(1, at, step.last_ids[self._rows.index][:, None])
-        elif not np.array_equal(lengths, self._lengths):
-            self._table = self._write(lengths)
-            self._table.scatter_(
-                1, sent(lengths - 1, self._rows.device)[:, None], step.last_ids[self._rows.index][:, None]
-            )
         self._lengths = lengths
         return self._table[:, : int(lengths.max())], sent(lengths, self._rows.device)[:, None]
+
+    def _has_room(self, lengths: NDArray[np.int64]) -> bool:
+        """Whether rows of these lengths go on from those in the table, and fit it."""
+        goes_on = len(lengths) == len(self._lengths) and bool((lengths >= self._lengths).all())
+        return goes_on and int(lengths.max()) <= self._table.shape[1]
+
+    def _add(self, lengths: NDArray[np.int64]) -> None:
+        """Of rows that have several new tokens, as where some had to come, all but the last."""
+        several = np.flatnonzero(lengths - self._lengths > 1)
+        for row, begin, end in zip(several, self._lengths[several], lengths[several] - 1, strict=True):
+            new = np.array(self._rows.sequences[row].tokens[begin:end], dtype=np.int64)
+            self._table[row, begin:end] = sent(new, self._rows.device)
 
     def _write(self, lengths: NDArray[np.int64]) -> Tensor:
         """The whole table, with room to grow; the last tokens may not have reached the host yet."""

@@ -60,11 +60,14 @@ class Draws:
     def _uniform(self, lengths: NDArray[np.int64]) -> Tensor:
         """[R]: the number that decides each row, a function of its seed, choice and position alone."""
         steps = lengths - self._from
-        if not (0 <= steps[0] < AHEAD and (steps == steps[0]).all()):
+        if steps.min() < 0 or steps.max() >= AHEAD:
             positions = (lengths + np.arange(AHEAD)[:, None]).reshape(-1)
             words = self._seeds.repeat(AHEAD), self._choices.repeat(AHEAD), sent(positions, self._device)
             self._numbers, self._from = uniforms(*words).view(AHEAD, -1), lengths
-        return self._numbers[lengths[0] - self._from[0]]
+            steps = np.zeros_like(lengths)
+        if (steps == steps[0]).all():
+            return self._numbers[steps[0]]
+        return self._numbers.gather(0, sent(steps, self._device)[None])[0]  # some had tokens that no draw decided
 
 
 def _words(numbers: Seq[int]) -> NDArray[np.int64]:
