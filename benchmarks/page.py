@@ -24,7 +24,7 @@ DOCS = HERE.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 ORDER = (
     *("compare", "engine", "serve", "structured", "startup", "protocol"),
-    *("kernels", "profile", "sampling", "beams", "soak", "limits"),
+    *("kernels", "profile", "sampling", "beams", "soak", "recovery", "limits"),
 )
 """Benchmarks as a reader meets them; kernels-bfloat16 and its like stand with kernels."""
 PICTURED = ("compare", "engine", "serve", "kernels")
