@@ -5,9 +5,13 @@ What is measured on it depends on no machine: a step takes what `Pace` says, on 
 
 from __future__ import annotations
 
-from collections import deque
+import heapq
+from collections import Counter, deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import count
 from random import Random
+from statistics import median
 from typing import Any
 
 from tests.support.requests import generate_request
@@ -163,3 +167,64 @@ class Load:
                 arrivals.popleft()
                 simulation.ask(draw.randint(*self.prompt), draw.randint(*self.answer), within=self.within)
             simulation.step()
+
+
+@dataclass(frozen=True)
+class Crowd:
+    """Clients of several tenants, who ask again some time after they were answered (closed loop)."""
+
+    clients: dict[str, int]
+    prompt: int = 256
+    answer: tuple[int, int] = (48, 144)
+    pause: float = 0.02
+    """Seconds, on average."""
+
+    def meet(self, simulation: Simulation, seconds: float) -> Shares:
+        """Let them ask for so long; the first fifth does not count."""
+        draw, order = Random(1), count()
+        due = [(draw.random(), next(order), tenant) for tenant, n in self.clients.items() for _ in range(n)]
+        heapq.heapify(due)
+        shares = Shares(seconds / 5, seconds)
+        while simulation.clock.now < seconds:
+            while due and due[0][0] <= simulation.clock.now:
+                moment, _, tenant = heapq.heappop(due)
+                simulation.ask(self.prompt, draw.randint(*self.answer), tenant).arrived = moment
+            for fate in simulation.step():
+                shares.take(fate)
+                pause = draw.expovariate(1 / self.pause)
+                heapq.heappush(due, (simulation.clock.now + pause, next(order), fate.tenant))
+        return shares
+
+
+@dataclass
+class Shares:
+    """What tenants were given between two moments."""
+
+    began: float
+    ended: float
+    tokens: Counter[str] = field(default_factory=Counter)
+    waits: dict[str, list[float]] = field(default_factory=dict)
+    """By tenant: seconds from asking to the first token."""
+
+    def take(self, fate: Fate) -> None:
+        """Count one request that has ended."""
+        assert fate.finished is not None
+        if self.began <= fate.finished <= self.ended:
+            self.tokens[fate.tenant] += fate.tokens
+        if fate.first_token is not None and fate.arrived >= self.began:
+            self.waits.setdefault(fate.tenant, []).append(fate.first_token - fate.arrived)
+
+    @property
+    def jain(self) -> float:
+        """1 where all tenants have the same, 1 / n where one of n has all (Jain et al. 1984)."""
+        shares = list(self.tokens.values())
+        return sum(shares) ** 2 / (len(shares) * sum(share**2 for share in shares))
+
+    @property
+    def speed(self) -> float:
+        """Tokens a second, of all tenants."""
+        return self.tokens.total() / (self.ended - self.began)
+
+    def wait(self, tenants: Iterable[str]) -> float:
+        """Median seconds to the first token of these tenants' requests."""
+        return median(wait for tenant in tenants for wait in self.waits[tenant])

@@ -162,6 +162,8 @@ class Sequence:
     """Prompt tokens that were there, and were computed all the same because the prompt is scored."""
     preemptions: int = 0
     """Times it gave its blocks back."""
+    given_up: int = 0
+    """Tokens that were computed when it had to make way for somebody in line, until it runs again."""
     scored: int = 0
     """Prompt positions, from the second one on, whose log-probabilities were emitted."""
     guide: Guide | None = None

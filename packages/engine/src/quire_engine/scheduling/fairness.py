@@ -19,6 +19,12 @@ from quire_engine.sequence import Sequence, Terms
 PROMPT, CACHED, DRAWN = 1.0, 0.1, 2.0
 """What a token counts: one of a prompt, one of a prompt that came from the prefix cache, and one of an answer."""
 
+LOSS, MOST_LOSS = 0.02, 8192
+"""Of the tokens that are computed, the share that may be lost by who gives way; and how many of these may be saved up.
+
+Who gives a seat up has its blocks cached, and comes back to them at next to no cost, unless blocks are what is short.
+"""
+
 LEAST_WEIGHT = 1e-3
 """A share cannot be smaller: it would be served in no time that anybody waits."""
 
@@ -122,6 +128,8 @@ class Fair:
 
     def __init__(self) -> None:
         self.ledger = Ledger()
+        self.allowance = float(MOST_LOSS)
+        """Tokens that may be lost from now on, by who gives way to somebody in line."""
         self.waiting = WaitingShares(self._place)
         self.running = Shares()
 
@@ -157,7 +165,7 @@ class Fair:
         """
         newcomers: list[Sequence] = []
         gone: list[Sequence] = []
-        if len(self.ledger) < 2:
+        if len(self.ledger) < 2 or self.allowance <= 0:
             return gone
         for head in self.heads():
             more: list[Sequence] = []
@@ -194,12 +202,24 @@ class Fair:
         """Tokens count as they come: nobody knows how many there will be."""
         self.ledger.charge(sequence.terms.tenant, DRAWN * tokens)
 
+    def computed(self, tokens: int) -> None:
+        """What is computed earns what may be lost."""
+        self.allowance = min(self.allowance + LOSS * tokens, MOST_LOSS)
+
+    def lost(self, tokens: int) -> None:
+        """Nobody gives way any more when this was too much, until so much more has been computed."""
+        self.allowance -= tokens
+
     def _served(self, sequence: Sequence) -> float:
         return self.ledger.served(sequence.terms.tenant)
 
     def _place(self, sequence: Sequence) -> tuple[float, ...]:
-        """Of two who were served alike, who holds fewer seats is next: not who has just given one up."""
-        return self._served(sequence), self._seats(sequence.terms.tenant), sequence.arrival
+        """Who lost its blocks because they ran out comes first, while they still hold what it computed.
+
+        Of two who were served alike, who holds fewer seats is next: not who has just given one up.
+        """
+        is_new = sequence.preemptions == 0 or sequence.given_up > 0
+        return is_new, self._served(sequence), self._seats(sequence.terms.tenant), sequence.arrival
 
     def _turn(self, sequence: Sequence) -> tuple[bool, float, int]:
         is_prompt = sequence.pending > 1

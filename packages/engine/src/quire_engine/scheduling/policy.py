@@ -115,6 +115,14 @@ class Order(Protocol):
         """So many tokens were drawn for a sequence."""
         ...
 
+    def computed(self, tokens: int) -> None:
+        """A step computed so many tokens."""
+        ...
+
+    def lost(self, tokens: int) -> None:
+        """So many must be computed again, as who had them was displaced."""
+        ...
+
 
 class Ranked:
     """By classes, and within one by arrival: first come, first served where there is one class. It counts nothing."""
@@ -164,4 +172,10 @@ class Ranked:
         """Nothing to count."""
 
     def drew(self, sequence: Sequence, tokens: int) -> None:
+        """Nothing to count."""
+
+    def computed(self, tokens: int) -> None:
+        """Nothing to count."""
+
+    def lost(self, tokens: int) -> None:
         """Nothing to count."""

@@ -298,6 +298,8 @@ class Scheduler:
         if sequence.preemptions == 0:
             self._begun.add(sequence.handle)
             self.order.began(sequence)
+        self.order.lost(max(sequence.given_up - sequence.computed, 0))
+        sequence.given_up = 0
         step.admitted.append(sequence)
         if sequence.guide is not None:
             sequence.guide.begin()
@@ -318,6 +320,7 @@ class Scheduler:
         """Let those who are next in line take the places of running sequences, as the order of service has it."""
         if self.waiting and self.running:
             for sequence in self.order.displaced(self._fits, self.max_tokens):
+                sequence.given_up = sequence.computed
                 self._preempt(sequence)
 
     def _fits(self, newcomers: Seq[Sequence], gone: Collection[Sequence]) -> bool:
@@ -381,6 +384,7 @@ class Scheduler:
         self._count_lookups(batch)
         self.counters.steps += 1
         self.counters.computed_tokens += batch.tokens
+        self.order.computed(batch.tokens)
         for sequence in tuple(self.copies):
             self._forget_copy(sequence)
         emissions: list[Emission] = []
