@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import fields
+from enum import Enum
 from typing import Any
 
 from quire_engine.async_engine import RequestOutputs
@@ -51,7 +52,7 @@ def _of_params(params: SamplingParams) -> dict[str, Any]:
     for each in fields(params):
         value = getattr(params, each.name)
         if value != getattr(_DEFAULTS, each.name):
-            told[each.name] = True if each.name in _CONTENT else value
+            told[each.name] = True if each.name in _CONTENT else value.name if isinstance(value, Enum) else value
     return told
 
 

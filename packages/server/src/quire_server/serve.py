@@ -107,7 +107,7 @@ async def start_engine(config: EngineConfig, *, progress: bool) -> AsyncEngine:
     """
     from quire_engine.link.process import ProcessLink
 
-    link = asyncio.create_task(ProcessLink.start(config, progress=True))
+    link = asyncio.create_task(ProcessLink.start(config, progress=progress))
     early = [link]
 
     async def start_link(config: EngineConfig, *, progress: bool) -> ProcessLink:
