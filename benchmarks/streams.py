@@ -11,6 +11,7 @@ import re
 import time
 import urllib.request
 from bisect import bisect_left
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -20,7 +21,7 @@ from benchmarks.servers import host_and_port
 PATIENCE = 120.0
 """Seconds that one answer may take."""
 DONE = b"[DONE]"
-HEAD = "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+HEAD = "POST {path} HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n{more}\r\n"
 """HTTP/1.0: such answers come as they are, not cut into chunks."""
 EVENT = re.compile(rb"data: (.*?)\r?\n")
 TEXT = re.compile(rb'"text": ?"[^"]')
@@ -73,13 +74,20 @@ class Heard:
         return Told(status, self.began, arrivals, events, complete=bool(found) and found[-1][1] == DONE)
 
 
-async def stream(address: str, body: dict[str, Any], *, leave_after: int | None = None) -> Told:
+async def stream(
+    address: str, body: dict[str, Any], *, leave_after: int | None = None, headers: Mapping[str, str] | None = None
+) -> Told:
     """Send a completion request and read its events; go away after so many of them, if asked."""
-    return (await hear(address, body, leave_after=leave_after)).told()
+    return (await hear(address, body, leave_after=leave_after, headers=headers)).told()
 
 
 async def hear(
-    address: str, body: dict[str, Any], *, leave_after: int | None = None, path: str = "/v1/completions"
+    address: str,
+    body: dict[str, Any],
+    *,
+    leave_after: int | None = None,
+    path: str = "/v1/completions",
+    headers: Mapping[str, str] | None = None,
 ) -> Heard:
     """The same, and leave what came unread. OSError if nobody listens, TimeoutError after PATIENCE."""
     content = json.dumps({"stream": True, "stream_options": {"include_usage": True}, **body}).encode()
@@ -89,7 +97,8 @@ async def hear(
         host, port = host_and_port(address)
         transport, _ = await asyncio.get_running_loop().create_connection(lambda: listener, host, port)
         try:
-            transport.write(HEAD.format(path=path, length=len(content)).encode() + content)
+            more = "".join(f"{name}: {value}\r\n" for name, value in (headers or {}).items())
+            transport.write(HEAD.format(path=path, length=len(content), more=more).encode() + content)
             await listener.ended
         finally:
             transport.close()
