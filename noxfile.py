@@ -242,6 +242,7 @@ def bench(session: nox.Session) -> None:
         "serve",
         "structured",
         "soak",
+        "recovery",
     ]
     for script in scripts:
         session.run("python", "-m", f"benchmarks.{script}", "--json", "auto", *session.posargs)
