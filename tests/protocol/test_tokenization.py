@@ -5,7 +5,13 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from quire_protocol import DetokenizeRequest, TokenizeChatRequest, TokenizeCompletionRequest, TokenizeRequest
+from quire_protocol import (
+    ChatCompletionRequest,
+    DetokenizeRequest,
+    TokenizeChatRequest,
+    TokenizeCompletionRequest,
+    TokenizeRequest,
+)
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 EITHER: TypeAdapter[Any] = TypeAdapter(TokenizeRequest)
@@ -48,3 +54,15 @@ def test_a_refusal_is_about_the_kind_that_was_meant(body: Any, place: str, said:
 def test_token_ids_are_integers() -> None:
     with pytest.raises(ValidationError, match="tokens must be a list"):
         DetokenizeRequest.model_validate({"tokens": "x"})
+
+
+@pytest.mark.parametrize("kind", [None, 5, "xtype", [], {}])
+def test_a_wrong_part_of_a_conversation_is_told_as_chat_tells_it(kind: Any) -> None:
+    body = {"messages": [{"role": "user", "content": [{"type": kind}]}]}
+    told = []
+    for model in (EITHER, TypeAdapter(ChatCompletionRequest)):
+        with pytest.raises(ValidationError) as refusal:
+            model.validate_python(body)
+        told.append([(error["loc"], error["msg"]) for error in refusal.value.errors()])
+    assert told[0] == told[1]
+    assert told[0][0][0] == ("messages", 0, "content", 0, "type")

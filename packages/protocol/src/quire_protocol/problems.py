@@ -219,8 +219,12 @@ def _either(phrases: list[str]) -> str:
 
 
 def _tag_key(error: ErrorDetails) -> str:
-    """The key by which a union's members are told apart, when that is what is wrong; else nothing."""
-    return error["ctx"]["discriminator"].strip("'") if error["type"] in TAG_ERRORS else ""
+    """The key by which a union's members are told apart, when that is what is wrong; else nothing.
+
+    Nothing too for an error that was restated before, within another union: its location has the key already.
+    """
+    key = error["ctx"]["discriminator"].strip("'") if error["type"] in TAG_ERRORS else ""
+    return "" if error["loc"][-1:] == (key,) else key
 
 
 def _expected(error: ErrorDetails) -> str:
