@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quire_engine.config import EngineConfig
 from quire_engine.text.grammar import conjunctions, json_schema, patterns, string_formats
 
 PAGE = (Path(__file__).parents[2] / "docs/structured-outputs.md").read_text(encoding="utf-8")
@@ -27,6 +28,7 @@ def test_formats_that_are_enforced_are_named(name):
 
 
 def test_limits_are_those_of_the_code():
+    asked = EngineConfig()
     limits = " ".join(re.findall(r"Limits: (.*?)\n\n", PAGE, re.DOTALL)).replace("\n", " ")
     assert re.findall(r"\d+", limits) == [
         str(limit)
@@ -37,6 +39,8 @@ def test_limits_are_those_of_the_code():
             conjunctions.MAX_KEY_PATTERNS,
             json_schema.MAX_DIVISOR,
             patterns.MAX_RULES,
-            4,
+            asked.max_grammar_size // 1_000_000,
+            int(asked.max_grammar_seconds),
+            asked.max_cached_grammars,
         )
     ]
