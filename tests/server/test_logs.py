@@ -109,6 +109,16 @@ def test_a_refusal_is_a_line_too(engine: Served, lines: Listen) -> None:
     assert (told["status"], told["path"]) == (401, "/v1/models")
 
 
+@pytest.mark.parametrize("formatter", [JsonLines(), TextLines()], ids=["json", "text"])
+def test_a_path_makes_no_lines_of_its_own(engine: Served, lines: Listen, formatter: logging.Formatter) -> None:
+    api, heard = engine.api(uvicorn_log_level="info"), lines(formatter)
+    api.get("/v1/%0AINFO%20quire.access:%20GET%20/admin%20200" + "x" * 5000)
+    (line,) = heard.written
+    assert "\n" not in line
+    assert "%0AINFO%20quire.access" in line
+    assert len(line) < 1500
+
+
 def test_prompts_and_keys_are_in_no_line(engine: Served, lines: Listen) -> None:
     api = engine.api(uvicorn_log_level="info", enable_log_requests=True, api_key=("sesame",))
     heard = lines(JsonLines())

@@ -9,6 +9,7 @@ import logging
 from dataclasses import fields
 from enum import Enum
 from typing import Any
+from urllib.parse import quote
 
 from quire_engine.async_engine import RequestOutputs
 from quire_engine.timing import Timing
@@ -22,6 +23,7 @@ REQUESTS = logging.getLogger("quire.requests")
 _DEFAULTS = SamplingParams()
 _CONTENT = frozenset({"stop", "bad_words", "structured_outputs", "logit_bias", "extra_args", "vllm_xargs"})
 """Parameters that may quote what is written about; of these only the names are logged."""
+_LONGEST_PATH = 256
 
 
 class AccessLog:
@@ -34,7 +36,7 @@ class AccessLog:
     def __call__(self, account: Account) -> None:
         """Log one request, once it is over."""
         if account.path not in self.silent and account.route not in self.silent:
-            tell(ACCESS, f"{account.method} {account.path} {account.status}", _of_account(account))
+            tell(ACCESS, f"{account.method} {_quoted(account.path)} {account.status}", _of_account(account))
 
 
 def log_request(outputs: RequestOutputs) -> None:
@@ -59,7 +61,7 @@ def _of_params(params: SamplingParams) -> dict[str, Any]:
 def _of_account(account: Account) -> dict[str, Any]:
     told: dict[str, Any] = {
         "method": account.method,
-        "path": account.path,
+        "path": _quoted(account.path),
         "status": account.status,
         "client": account.client,
         "caller": account.caller,
@@ -88,3 +90,8 @@ def _of_timing(timing: Timing) -> dict[str, Any]:
         "preemptions": timing.preemptions,
         **{name: round(value, 4) for name, value in seconds.items() if value is not None},
     }
+
+
+def _quoted(path: str) -> str:
+    """A path as it may stand in a log: of one line, whatever a client wrote, and of bounded length."""
+    return quote(path[:_LONGEST_PATH], safe="/!$&'()*+,:;=@~")
