@@ -19,6 +19,7 @@ from tests.support.served import Api, Served, error_of
 
 import quire_protocol
 from quire_protocol import SamplingParams
+from quire_server.bodies import DEEPEST, TOO_DEEP
 
 ANYTHING: tuple[Any, ...] = (
     *(True, None, -1, 0, 1, 1.5, -0.0, 1e308, 2**31, 2**63, -(2**63) - 1, 2**70, 10**400),
@@ -74,6 +75,16 @@ BOUNDS: Mapping[str, Bounds] = {
 }
 
 DEEP = "[" * 5000 + "]" * 5000
+NOT_TEXT = {
+    "a byte that begins nothing": b'{"prompt": "\xff"}',
+    "half a character": b'{"prompt": "\xe2\x82"}',
+    "a character written too long": b'{"prompt": "\xc0\xaf"}',
+    "half of a pair": b'{"prompt": "\xed\xa0\x80"}',
+    "UTF-16": '{"prompt": "x"}'.encode("utf-16"),
+    "a mark of byte order": b'\xef\xbb\xbf{"prompt": "x"}',
+    "zero bytes": b"\x00" * 100,
+    "nothing but space": b" " * 10_000,
+}
 NESTED = '{"a":' * 100 + "1" + "}" * 100
 RAW = {
     "lists, 5,000 deep": f'{{"prompt": {DEEP}}}',
@@ -203,6 +214,26 @@ def test_a_strange_body_is_a_result_or_a_refusal(neighbour: Neighbour) -> None:
         "100,000 unknown fields",
         "100,000 stop tokens",
     ]
+
+
+@pytest.mark.parametrize("name", NOT_TEXT)
+def test_bytes_that_are_no_text_are_refused(api: Api, name: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    answer = api.request("POST", "/v1/completions", content=NOT_TEXT[name], headers=headers)
+    assert error_of(answer)["message"].startswith("The body is not JSON: ")
+
+
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a":', "}")])
+@pytest.mark.parametrize("field", ["prompt", "vllm_xargs", "structured_outputs", "stream_options", "logit_bias", "zz"])
+def test_a_body_has_a_depth(api: Api, field: str, opening: str, closing: str) -> None:
+    def ask(levels: int) -> httpx.Response:
+        body = f'{{"max_tokens": 1, "prompt": "x", "{field}": {opening * levels}1{closing * levels}}}'
+        headers = {"Content-Type": "application/json"}
+        return api.request("POST", "/v1/completions", content=body.encode(), headers=headers)
+
+    assert error_of(ask(DEEPEST + 1))["message"] == TOO_DEEP
+    fitting = ask(DEEPEST - 1)
+    assert is_answered(fitting) or error_of(fitting)["message"] != TOO_DEEP
 
 
 def test_the_engine_is_idle_and_well_afterwards(engine: Served, api: Api) -> None:
