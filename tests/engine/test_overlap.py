@@ -16,7 +16,7 @@ from tests.support.scripted import VOCABULARY, Script, ScriptedRunner, checksum,
 
 from quire_engine.engine import Engine
 from quire_engine.scheduling.scheduler import Scheduler
-from quire_engine.sequence import Sequence
+from quire_engine.sequence import Sequence, Terms
 
 
 def engine_of(
@@ -46,17 +46,26 @@ REQUESTS = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(requests=REQUESTS, blocks=st.integers(20, 60), tokens=st.integers(3, 40), seats=st.integers(1, 6))
-def test_any_workload_is_answered_alike(requests: list[Any], blocks: int, tokens: int, seats: int) -> None:
+@given(
+    requests=REQUESTS,
+    blocks=st.integers(20, 60),
+    tokens=st.integers(3, 40),
+    seats=st.integers(1, 6),
+    policy=st.sampled_from(["fcfs", "fair"]),
+)
+def test_any_workload_is_answered_alike(requests: list[Any], blocks: int, tokens: int, seats: int, policy: str) -> None:
     answers = []
+    scarce = {"num_blocks": blocks, "max_num_batched_tokens": tokens, "max_num_seqs": seats}
     for overlapped in (False, True):
-        engine = engine_of(overlapped=overlapped, num_blocks=blocks, max_num_batched_tokens=tokens, max_num_seqs=seats)
+        engine = engine_of(overlapped=overlapped, scheduling_policy=policy, **scarce)
         found: dict[tuple[int, int], list[int]] = {}
         ended = {}
         for step in range(2000):
             for number, (prompt, most, stops, n, arrival) in enumerate(requests):
                 if arrival == step:
-                    engine.add(submission(number, prompt, max_tokens=most, stop_token_ids=stops, n=n, seed=number))
+                    terms = Terms("ab"[number % 2])
+                    fields = {"max_tokens": most, "stop_token_ids": stops, "n": n, "seed": number}
+                    engine.add(submission(number, prompt, terms=terms, **fields))
             for emission in engine.step():
                 place = emission.handle, emission.index
                 found.setdefault(place, []).extend(emission.token_ids)
