@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from quire_protocol import ErrorInfo
+from quire_protocol import ErrorInfo, sse
 from quire_server.errors import AnswerFailed
 from quire_server.streams import FAILED, KEEP_ALIVE, EventStream
 
@@ -36,10 +36,10 @@ class Client:
         return [message["body"] for message in self.messages if message["type"] == "http.response.body"]
 
 
-async def spoken(*texts: str, silence: float = 0, error: Exception | None = None) -> AsyncGenerator[ErrorInfo]:
+async def spoken(*texts: str, silence: float = 0, error: Exception | None = None) -> AsyncGenerator[list[ErrorInfo]]:
     for text in texts:
         await asyncio.sleep(silence)
-        yield ErrorInfo(message=text, type="spoken", code=200)
+        yield [ErrorInfo(message=text, type="spoken", code=200)]
     if error is not None:
         raise error
 
@@ -58,6 +58,15 @@ def test_the_last_message_has_the_end_and_is_the_last_one() -> None:
     assert [message.get("more_body") for message in client.messages] == [None, True, True, False]
     assert client.bodies[-1] == b"data: [DONE]\n\n"
     assert FAILED not in client.scope.get("state", {})
+
+
+def test_chunks_that_are_there_together_leave_in_one_message() -> None:
+    async def come() -> AsyncGenerator[list[ErrorInfo]]:
+        yield [each async for found in spoken(*"abc") for each in found]
+
+    client = client_of(EventStream(come()), Client())
+    assert len(client.bodies) == 2
+    assert [event.json()["message"] for event in sse.decode(client.bodies[0].splitlines())] == ["a", "b", "c"]
 
 
 def test_an_error_on_the_way_is_an_event_before_the_end() -> None:
@@ -103,7 +112,7 @@ def test_comments_come_only_after_their_time(keep_alive: float) -> None:
 def test_a_client_that_leaves_closes_the_chunks() -> None:
     closed = []
 
-    async def endless() -> AsyncGenerator[ErrorInfo]:
+    async def endless() -> AsyncGenerator[list[ErrorInfo]]:
         try:
             async for each in spoken(*"abc"):
                 yield each

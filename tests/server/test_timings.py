@@ -148,11 +148,11 @@ def test_no_chunk_waits_for_its_next_but_one_that_may_be_the_last() -> None:
     async def scenario() -> list[int]:
         made = 0
 
-        async def chunks() -> AsyncGenerator[CompletionStreamResponse]:
+        async def chunks() -> AsyncGenerator[list[CompletionStreamResponse]]:
             nonlocal made
             for each in (chunk(None), chunk(None), chunk("length"), chunk("stop"), chunk()):
                 made += 1
-                yield each
+                yield [each]
 
         return [made async for _ in measured(chunks(), None)]
 

@@ -12,8 +12,9 @@ from quire_engine.text.output import Output
 class Given:
     """Outputs that are there already; an exception among them is raised. It remembers whether it was closed."""
 
-    def __init__(self, outputs: Iterable[Output | Exception]) -> None:
+    def __init__(self, outputs: Iterable[Output | Exception], *, together: bool = False) -> None:
         self.outputs = list(outputs)
+        self.together = together
         self.is_closed = False
 
     def __aiter__(self) -> Self:
@@ -26,6 +27,12 @@ class Given:
         if isinstance(output, Exception):
             raise output
         return output
+
+    def ready(self) -> Output | None:
+        """The next one, where they come together."""
+        if not (self.together and self.outputs and isinstance(self.outputs[0], Output)):
+            return None
+        return self.outputs.pop(0)
 
     async def aclose(self) -> None:
         self.is_closed = True

@@ -73,7 +73,7 @@ def deltas(*given: Any, **asked: Any) -> list[dict[str, Any]]:
 
     async def read() -> list[Any]:
         chunks = reply(*given, stream=True, **asked).chunks()
-        return [json.loads(encode(chunk).removeprefix(b"data: ")) async for chunk in chunks]
+        return [json.loads(encode(chunk).removeprefix(b"data: ")) async for come in chunks for chunk in come]
 
     return [chunk["choices"][0] for chunk in asyncio.run(read()) if chunk["choices"]]
 

@@ -17,7 +17,7 @@ def spoken(text: str, **fields: object) -> Output:
 
 
 async def read(*requests: Given) -> list[tuple[int, str]]:
-    return [(place, output.text) async for place, output in deliveries(requests)]
+    return [(place, output.text) async for come in deliveries(requests) for place, output in come]
 
 
 def test_each_delivery_has_the_place_of_its_request() -> None:
@@ -55,7 +55,7 @@ def test_a_deadline_that_passed_before_anything_was_delivered_is_an_error(reques
 )
 def test_a_deadline_that_passes_later_is_how_the_answer_ends(outputs: list[Output]) -> None:
     async def read_all() -> list[Output]:
-        return [output async for _, output in deliveries([Given(outputs)])]
+        return [output async for come in deliveries([Given(outputs)]) for _, output in come]
 
     assert asyncio.run(read_all()) == outputs
 
@@ -66,6 +66,29 @@ def test_an_error_passes_through_and_ends_them_all(requests: int) -> None:
     with pytest.raises(EngineStopped):
         asyncio.run(read(*given))
     assert all(request.is_closed for request in given)
+
+
+@pytest.mark.parametrize("requests", [1, 3])
+def test_what_is_there_comes_together(requests: int) -> None:
+    async def read_all() -> list[list[tuple[int, str]]]:
+        given = [Given([spoken("a"), spoken("b"), spoken("c")], together=True) for _ in range(requests)]
+        return [[(place, output.text) for place, output in come] async for come in deliveries(given)]
+
+    assert asyncio.run(read_all()) == [[(place, text) for place in range(requests) for text in "abc"]]
+
+
+def test_what_came_before_an_error_is_delivered_before_it_is_raised() -> None:
+    broken = Given([spoken("a"), spoken("b"), spoken("", finish_reason="error", error="broken")], together=True)
+    found: list[list[str]] = []
+
+    async def read_all() -> None:
+        async for come in deliveries([broken]):
+            texts = [output.text for _, output in come]
+            found.append(texts)
+
+    with pytest.raises(AnswerFailed, match="broken"):
+        asyncio.run(read_all())
+    assert found == [["a", "b"]]
 
 
 @pytest.mark.parametrize("requests", [1, 3])

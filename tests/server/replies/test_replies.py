@@ -87,24 +87,28 @@ def prompt(choices: int, stream: bool, logprobs: int | None = 2) -> GenerateRequ
     )
 
 
-def chat(asked: dict[str, Any], outputs: Sequence[Output], choices: int, stream: bool) -> ChatReply:
+def chat(
+    asked: dict[str, Any], outputs: Sequence[Output], choices: int, stream: bool, together: bool = False
+) -> ChatReply:
     logprobs = asked["logprobs"]
     fields = {**asked, "logprobs": logprobs is not None, "top_logprobs": logprobs or 0, "stream": stream, "n": choices}
     request = ChatCompletionRequest(messages=CONVERSATION, stream_options={} if stream else None, **fields)
-    return ChatReply(request, prompt(choices, stream), Given(outputs), HEADING, TOKENIZER, SETTINGS)
+    return ChatReply(request, prompt(choices, stream), Given(outputs, together=together), HEADING, TOKENIZER, SETTINGS)
 
 
-def completion(asked: dict[str, Any], outputs: Sequence[Output], choices: int, stream: bool) -> CompletionReply:
+def completion(
+    asked: dict[str, Any], outputs: Sequence[Output], choices: int, stream: bool, together: bool = False
+) -> CompletionReply:
     request = CompletionRequest(prompt=PROMPT, stream=stream, stream_options={} if stream else None, n=choices, **asked)
     prompts = [prompt(choices, stream)]
-    return CompletionReply(request, prompts, [Given(outputs)], HEADING, TOKENIZER, SETTINGS)
+    return CompletionReply(request, prompts, [Given(outputs, together=together)], HEADING, TOKENIZER, SETTINGS)
 
 
-def sent(chunks: AsyncIterator[BaseModel | TextChunk]) -> list[dict[str, Any]]:
+def sent(chunks: AsyncIterator[list[BaseModel | TextChunk]]) -> list[dict[str, Any]]:
     """The chunks as a client reads them."""
 
     async def read() -> list[dict[str, Any]]:
-        return [json.loads(encode(chunk).removeprefix(b"data: ")) async for chunk in chunks]
+        return [json.loads(encode(chunk).removeprefix(b"data: ")) async for come in chunks for chunk in come]
 
     return asyncio.run(read())
 
@@ -166,6 +170,16 @@ def test_a_chat_completion_is_the_fold_of_its_chunks(answer: list[Any], asked: d
     assert whole["prompt_token_ids"] == chunks[0]["prompt_token_ids"]
     assert whole["prompt_logprobs"] == chunks[0]["prompt_logprobs"]
     assert [whole["warnings"], chunks[0]["warnings"]] == [["a warning"]] * 2
+
+
+@pytest.mark.parametrize("make", [chat, completion])
+@given(answers(), REQUESTS)
+def test_chunks_that_are_there_together_are_those_that_come_one_by_one(
+    make: Any, answer: list[Any], asked: dict[str, Any]
+) -> None:
+    outputs, choices = answer
+    alone = sent(make(asked, outputs, choices, True).chunks())
+    assert sent(make(asked, outputs, choices, True, True).chunks()) == alone
 
 
 @given(answers())

@@ -41,7 +41,7 @@ def chunks_of(outputs: list[Output], **asked: Any) -> list[Any]:
     reply = CompletionReply(request, [prompt], [Given(outputs)], HEADING, TOKENIZER, ServerSettings(api_key=()))
 
     async def read(chunks: AsyncIterator[Any]) -> list[Any]:
-        return [chunk async for chunk in chunks]
+        return [chunk async for come in chunks for chunk in come]
 
     return asyncio.run(read(reply.chunks()))
 

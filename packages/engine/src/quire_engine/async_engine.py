@@ -312,6 +312,13 @@ class RequestOutputs:
         except asyncio.CancelledError:
             self._close()
             raise
+        return self._take()
+
+    def ready(self) -> Output | None:
+        """The next output if it is there already; None where one would have to wait, or nothing more comes."""
+        return self._take() if self._ready else None
+
+    def _take(self) -> Output:
         return Output.joined(self._ready.pop(next(iter(self._ready))))
 
     async def __aenter__(self) -> Self:

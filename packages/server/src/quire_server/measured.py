@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from quire_server.accounts import Account
-from quire_server.replies.wire import TextChunk
+from quire_server.replies.wire import Chunks, TextChunk
 from quire_server.timings import request_metrics
 
 M = TypeVar("M", bound=BaseModel)
@@ -23,9 +23,7 @@ def with_metrics(answer: M, account: Account | None) -> M:
     return answer
 
 
-async def measured(
-    chunks: AsyncGenerator[BaseModel | TextChunk], account: Account | None
-) -> AsyncGenerator[BaseModel | TextChunk]:
+async def measured(chunks: Chunks, account: Account | None) -> AsyncGenerator[list[BaseModel | TextChunk]]:
     """The same chunks, the last one with `metrics` if they were asked for.
 
     Which one is last is known when no other comes. So a chunk that may be the last, as it ends a choice or brings none,
@@ -33,14 +31,13 @@ async def measured(
     """
     held: BaseModel | None = None
     async with aclosing(chunks):
-        async for chunk in chunks:
-            if held is not None:
-                yield held
-            held = chunk if not isinstance(chunk, TextChunk) and _may_be_last(chunk) else None
-            if held is None:
-                yield chunk
+        async for come in chunks:
+            *before, last = come if held is None else [held, *come]
+            held = last if not isinstance(last, TextChunk) and _may_be_last(last) else None
+            if found := before if held is not None else [*before, last]:
+                yield found
     if held is not None:
-        yield with_metrics(held, account)
+        yield [with_metrics(held, account)]
 
 
 def _may_be_last(chunk: BaseModel) -> bool:

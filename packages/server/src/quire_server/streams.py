@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
 
@@ -15,7 +15,7 @@ from quire_protocol import sse
 from quire_server.accounts import account_of_this_request
 from quire_server.errors import describe
 from quire_server.measured import measured, with_metrics
-from quire_server.replies.wire import TextChunk, encode
+from quire_server.replies.wire import Chunks, encode
 
 T = TypeVar("T")
 
@@ -39,8 +39,8 @@ class ClientGone(Exception):
 class Reply(Protocol):
     """An answer that can be had piece by piece or whole."""
 
-    def chunks(self) -> AsyncGenerator[BaseModel | TextChunk]:
-        """The pieces, as they come."""
+    def chunks(self) -> Chunks:
+        """The pieces as they come: all that are there, whenever some are."""
 
     async def complete(self) -> BaseModel:
         """The whole."""
@@ -78,7 +78,7 @@ class EventStream(Response):
 
     def __init__(
         self,
-        chunks: AsyncGenerator[BaseModel | TextChunk],
+        chunks: Chunks,
         headers: Mapping[str, str] | None = None,
         *,
         keep_alive: float = 0,
@@ -104,11 +104,11 @@ class EventStream(Response):
         ticking = asyncio.create_task(self._keep_alive(send)) if self.keep_alive else None
         async with aclosing(self.chunks) as chunks:
             try:
-                async for chunk in chunks:
+                async for come in chunks:
                     self._is_quiet = False
                     if not self._has_begun:
                         await self._begin(send)
-                    await send({"type": "http.response.body", "body": encode(chunk), "more_body": True})
+                    await send({"type": "http.response.body", "body": b"".join(map(encode, come)), "more_body": True})
             except Exception as error:
                 if not self._has_begun:
                     raise

@@ -85,26 +85,27 @@ class ChatReply:
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
         self.echo = content_text(last) if request.echo and last["role"] == self.role else ""
 
-    async def chunks(self) -> AsyncGenerator[ChatCompletionStreamResponse | TextChunk]:
-        """The answer as it comes. AnswerFailed when the engine gives it up; closing this ends the request."""
+    async def chunks(self) -> AsyncGenerator[list[ChatCompletionStreamResponse | TextChunk]]:
+        """The answer as it comes: all chunks that are there. AnswerFailed when the engine gives it up; closing this
+        ends the request."""
         begun = False
         async with aclosing(deliveries([self.outputs])) as outputs:
-            async for _, output in outputs:
-                if not begun:
-                    begun = True
-                    for opening in self._opening(output):
-                        yield opening
-                for chunk in self._chunks(output):
-                    yield chunk
+            async for come in outputs:
+                opening = [] if begun else self._opening(come[0][1])
+                begun = True
+                chunks = [chunk for _, output in come for chunk in self._chunks(output)]
+                if opening or chunks:
+                    yield [*opening, *chunks]
         if self.usage.at_end:
-            yield self._chunk([], {"usage": self.count.info()})
+            yield [self._chunk([], {"usage": self.count.info()})]
 
     async def complete(self) -> ChatCompletionResponse:
         """The whole answer: the chunks, folded."""
         whole = Fold(self.heading)
         async with aclosing(self.chunks()) as chunks:
-            async for chunk in chunks:
-                whole.add(chunk)
+            async for come in chunks:
+                for chunk in come:
+                    whole.add(chunk)
         return whole.response()
 
     def _opening(self, output: Output) -> list[ChatCompletionStreamResponse]:

@@ -53,6 +53,8 @@ class CompletionReply:
     ) -> None:
         self.outputs = outputs
         self.heading = heading
+        self.warnings = list(heading.warnings)
+        """Those that no chunk has told yet."""
         # With echo and no token to generate, the engine still generates one, as it needs a pass over the prompt.
         self.echo_only = bool(request.echo) and request.max_tokens == 0
         self.count = UsageCount(prompts, settings.enable_prompt_tokens_details)
@@ -70,39 +72,46 @@ class CompletionReply:
             for choices in [range(prompt.sampling_params.n)]
         ]
 
-    async def chunks(self) -> AsyncGenerator[CompletionStreamResponse | TextChunk]:
-        """The answers as they come, one choice in a chunk. AnswerFailed when the engine gives one up; closing this
-        ends every request."""
-        warnings = list(self.heading.warnings)
+    async def chunks(self) -> AsyncGenerator[list[CompletionStreamResponse | TextChunk]]:
+        """The answers as they come: all chunks that are there, one choice in a chunk. AnswerFailed when the engine
+        gives one up; closing this ends every request."""
         async with aclosing(deliveries(self.outputs)) as outputs:
-            async for place, generated in outputs:
-                output = without_answer(generated) if self.echo_only else generated
-                self.count.add(place, output)
-                if output.prompt_logprobs is not None:
-                    for choice in self.choices[place]:
-                        choice.about_prompt = output.prompt_logprobs
-                choice = self.choices[place][output.index]
-                if choice.form is not None and output.finish_reason is None:
-                    if output.text:
-                        yield choice.form.chunk(output.text)
-                    continue
-                warnings += warnings_of(output)
-                delta = choice.delta(output)
-                if delta is not None:
-                    yield self._chunk([delta], {"usage": None, **self.usage.so_far(), **said_once(warnings)})
-                    warnings = []
-                    if choice.brings_only_text and not self.usage.on_each:
-                        choice.form = TextForm(choice.index, partial(self._text_chunk, choice))
+            async for come in outputs:
+                found = [self._chunk_of(place, output) for place, output in come]
+                chunks = [chunk for chunk in found if chunk is not None]
+                if chunks:
+                    yield chunks
         if self.usage.at_end:
-            yield self._chunk([], {"usage": self.count.info()})
+            yield [self._chunk([], {"usage": self.count.info()})]
 
     async def complete(self) -> CompletionResponse:
         """The whole answer: the chunks, folded."""
         whole = Fold(self.heading)
         async with aclosing(self.chunks()) as chunks:
-            async for chunk in chunks:
-                whole.add(chunk)
+            async for come in chunks:
+                for chunk in come:
+                    whole.add(chunk)
         return whole.response()
+
+    def _chunk_of(self, place: int, generated: Output) -> CompletionStreamResponse | TextChunk | None:
+        """What a delivery adds to its choice; None while its text is held back and there is nothing else."""
+        output = without_answer(generated) if self.echo_only else generated
+        self.count.add(place, output)
+        if output.prompt_logprobs is not None:
+            for choice in self.choices[place]:
+                choice.about_prompt = output.prompt_logprobs
+        choice = self.choices[place][output.index]
+        if choice.form is not None and output.finish_reason is None:
+            return choice.form.chunk(output.text) if output.text else None
+        self.warnings += warnings_of(output)
+        delta = choice.delta(output)
+        if delta is None:
+            return None
+        chunk = self._chunk([delta], {"usage": None, **self.usage.so_far(), **said_once(self.warnings)})
+        self.warnings = []
+        if choice.brings_only_text and not self.usage.on_each:
+            choice.form = TextForm(choice.index, partial(self._text_chunk, choice))
+        return chunk
 
     def _chunk(self, choices: list[CompletionResponseStreamChoice], said: dict[str, Any]) -> CompletionStreamResponse:
         return CompletionStreamResponse(**self.heading.on_chunks, object="text_completion", choices=choices, **said)

@@ -44,19 +44,14 @@ class GenerateReply:
             self.count, bool(request.stream), request.stream_options, settings.enable_force_include_usage
         )
 
-    async def chunks(self) -> AsyncGenerator[GenerateChunk]:
-        """The answers as they come. AnswerFailed when the engine gives one up; closing this ends the request."""
-        warnings = list(self.warnings)
+    async def chunks(self) -> AsyncGenerator[list[GenerateChunk]]:
+        """The answers as they come: all chunks that are there. AnswerFailed when the engine gives one up; closing this
+        ends the request."""
         async with aclosing(deliveries([self.outputs])) as outputs:
-            async for _, output in outputs:
-                self.count.add(0, output)
-                once = said_once((*warnings, *warnings_of(output)))
-                if output.prompt_logprobs is not None:
-                    once["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self.names)
-                yield self._chunk([self._delta(output)], **once, **self.usage.so_far())
-                warnings = []
+            async for come in outputs:
+                yield [self._chunk_of(output) for _, output in come]
         if self.usage.at_end:
-            yield self._chunk([], usage=self.count.info())
+            yield [self._chunk([], usage=self.count.info())]
 
     async def complete(self) -> GenerateResponse:
         """The whole answer: the chunks, folded."""
@@ -64,7 +59,7 @@ class GenerateReply:
         about_prompt = None
         warnings: list[str] = []
         async with aclosing(self.chunks()) as chunks:
-            async for chunk in chunks:
+            async for chunk in (each async for come in chunks for each in come):
                 about_prompt = chunk.prompt_logprobs or about_prompt
                 warnings += warnings_in(chunk)
                 for delta in chunk.choices:
@@ -76,6 +71,14 @@ class GenerateReply:
             kv_transfer_params=None,
             **said_once(warnings),
         )
+
+    def _chunk_of(self, output: Output) -> GenerateChunk:
+        self.count.add(0, output)
+        once = said_once((*self.warnings, *warnings_of(output)))
+        self.warnings = ()
+        if output.prompt_logprobs is not None:
+            once["prompt_logprobs"] = prompt_logprobs(output.prompt_logprobs, self.names)
+        return self._chunk([self._delta(output)], **once, **self.usage.so_far())
 
     def _chunk(self, choices: list[GenerateResponseChoice], **said: Any) -> GenerateChunk:
         return GenerateChunk(request_id=self.request.request_id, choices=choices, **said)

@@ -5,8 +5,8 @@ Of thousands of such chunks all is equal but the text. So one is made by the sch
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, NamedTuple, TypeAlias
 
 from pydantic import BaseModel
 from pydantic_core import to_json
@@ -41,6 +41,10 @@ class TextForm:
     def chunk(self, text: str) -> TextChunk:
         """The chunk that brings this text."""
         return TextChunk(self.choice, text, self)
+
+
+Chunks: TypeAlias = AsyncGenerator[list[Any]]
+"""What a stream brings: models and TextChunks, whenever some are there all of them."""
 
 
 def encode(chunk: BaseModel | TextChunk) -> bytes:
