@@ -157,7 +157,7 @@ HEADS = st.lists(st.sampled_from(FIELDS), max_size=3)
 
 
 @given(method=st.sampled_from(METHODS), target=TARGETS, fields=HEADS)
-@settings(max_examples=400)
+@settings(max_examples=250)
 def test_no_way_of_asking_goes_around_the_key(
     engine: Served, closed: Listening, published: Listening, method: str, target: str, fields: list[str]
 ) -> None:
@@ -166,6 +166,17 @@ def test_no_way_of_asking_goes_around_the_key(
         for status, body in engine.run(answers(server, head)):
             # What needs no key says nothing: the probes are empty, or refuse a method.
             assert status in (400, 401, 405) or (status == 200 and not body), (head, status, body)
+
+
+@given(method=st.sampled_from(METHODS), target=TARGETS, fields=HEADS)
+@settings(max_examples=200)
+def test_whoever_may_come_in_is_answered_here_and_sent_nowhere_else(
+    engine: Served, closed: Listening, method: str, target: str, fields: list[str]
+) -> None:
+    kept = [field for field in fields if not field.startswith("Authorization")]
+    head = "\r\n".join((f"{method} {target} HTTP/1.1", *kept, KEY.decode(), "Connection: close", "", "")).encode()
+    for status, _ in engine.run(answers(closed, head)):
+        assert status < 300 or 400 <= status < 500, (head, status)
 
 
 @pytest.mark.parametrize("sent", AMBIGUOUS)

@@ -34,6 +34,7 @@ def test_files_that_cannot_be_used_are_told_by_their_flag(tmp_path: Path) -> Non
     missing, wrong = str(tmp_path / "missing"), tmp_path / "wrong.pem"
     wrong.write_text("no key")
     assert refusal(chat_template=missing).startswith(f"--chat-template {missing} is neither")
+    assert refusal(api_key_file=missing).startswith(f"--api-key-file {missing} cannot be read: ")
     assert refusal(ssl_keyfile=missing) == "TLS needs both files: give --ssl-keyfile and --ssl-certfile."
     for file in (missing, str(wrong)):
         assert refusal(ssl_keyfile=file, ssl_certfile=file).startswith(
