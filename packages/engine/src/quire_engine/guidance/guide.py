@@ -115,14 +115,10 @@ class AnswerGuide:
         self._has_begun = True
         self._is_slow = self._grammar is not None and not self._grammar.done()
 
-        def begin(_: object = None) -> None:
-            began = monotonic()
-            self._put(lambda: self._work(self._stand, began))
-
         if self._grammar is None:
-            begin()
+            self._take_stand()
         else:
-            self._grammar.add_done_callback(begin)
+            self._grammar.add_done_callback(self._take_stand)
 
     @property
     def is_late(self) -> bool:
@@ -224,6 +220,11 @@ class AnswerGuide:
         self._is_slow = self._seconds > LONG
         began = monotonic()
         self._put(lambda: self._work(job, began))
+
+    def _take_stand(self, _: object = None) -> None:
+        """Have the place found where the answer begins, now that there is a grammar, if there is to be one."""
+        began = monotonic()
+        self._put(lambda: self._work(self._stand, began))
 
     def _work(self, job: Job, began: float) -> None:
         """Do what was handed over then; what goes wrong ends this answer alone."""
