@@ -1,6 +1,7 @@
 """What every request passes before a route sees it."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 from fastapi import Depends, Request
 from fastapi.routing import APIRoute
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from tests.support.served import Api, Served, error_of
 
 from quire_server.dependencies import admin_only
@@ -24,10 +25,18 @@ def guarded(engine: Served) -> Api:
     return engine.api(api_key=("first", "second"), admin_key=("root",), enable_tokenizer_info_endpoint=True)
 
 
+def flat(routes: Iterable[BaseRoute]) -> Iterator[BaseRoute]:
+    """Routes, also those that FastAPI keeps in the routers that they came in."""
+    for route in routes:
+        inner = getattr(route, "original_router", None)
+        yield from [route] if inner is None else flat(inner.routes)
+
+
 def walked(api: Api) -> list[tuple[str, str]]:
-    """Every method of every route, those that FastAPI adds included."""
-    own = [route for router in (*routers(api.settings), *ADMIN) for route in router.routes]
-    found = [route for route in (*own, *api.app.routes) if isinstance(route, Route)]
+    """Every method of every route of the application, those that FastAPI adds included."""
+    found = [route for route in flat(api.app.routes) if isinstance(route, Route)]
+    tables = [route for router in (*routers(api.settings), *ADMIN) for route in router.routes]
+    assert {route.path for route in found} >= {route.path for route in tables if isinstance(route, Route)}
     return [(method, route.path) for route in found for method in sorted(route.methods or ())]
 
 

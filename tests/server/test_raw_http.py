@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.listening import Client, Listening, listening
+from tests.support.listening import Client, Listening, listening, request
 from tests.support.served import Served
 
 STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
@@ -99,7 +99,8 @@ def in_front_of(engine: Served, **fields: object) -> Iterator[Listening]:
     """
     errors = Errors()
     logging.getLogger().addHandler(errors)
-    manager = listening(engine.api(**fields).app, **fields)
+    own = {name: value for name, value in fields.items() if name != "send_buffer"}
+    manager = listening(engine.api(**own).app, **fields)
     server = engine.run(manager.__aenter__())
     try:
         yield server
@@ -236,3 +237,16 @@ def test_many_requests_at_once_are_answered_in_their_order(engine: Served, close
 
 async def status_of(client: Client) -> int:
     return (await client.answer())[0]
+
+
+def test_a_stream_that_nobody_reads_ends_in_the_engine_too(engine: Served) -> None:
+    body = b'{"prompt": "x", "max_tokens": 1900, "ignore_eos": true, "stream": true, "logprobs": 20}'
+
+    async def listen_to_the_beginning(server: Listening) -> None:
+        async with server.client(receive_buffer=10_000) as client:
+            client.send(request("/v1/completions", body, b"Content-Type: application/json"))
+            await client.reader.readuntil(b"data: ")
+            await server.nobody_is_connected()
+
+    with in_front_of(engine, send_buffer=10_000, timeout_unread=0.3) as server, engine.aborting(1):
+        engine.run(listen_to_the_beginning(server))
