@@ -43,6 +43,25 @@ def test_several_prompts_find_room_together_or_none_of_them_stays() -> None:
     asyncio.run(scenario())
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
+def test_a_deadline_that_cannot_be_met_is_429_and_not_to_be_asked_for_again(stream: bool) -> None:
+    async def scenario() -> None:
+        async with stepped() as server:
+            first = server.post(COMPLETIONS, {**LONG, "max_tokens": 20})
+            await server.until(lambda: server.link.is_told)
+            await server.step(24)  # from which it learns how fast it is
+            await first.answer()
+            generated = server.link.engine.stats().generation_tokens
+            late = server.post(COMPLETIONS, {**LONG, "stream": stream}, x_request_timeout="0.000001")
+            status, answer = await late.answer()
+            assert (status, answer["error"]["reason"]) == (429, "deadline_unreachable")
+            assert late.header("x-should-retry") == "false"
+            await leaves_nothing(server)
+            assert server.link.engine.stats().generation_tokens == generated
+
+    asyncio.run(scenario())
+
+
 async def leaves_nothing(server: Stepped, *clients: Client) -> None:
     """These clients go away, and nothing stays behind."""
     for client in clients:

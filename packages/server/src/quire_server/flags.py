@@ -65,6 +65,7 @@ NOTHING_TO_ASK: Mapping[str, str] = {
     "enable-sleep-mode": "the engine can always be put to sleep, with an admin key",
     "enable-scale-out": "/inference/v1/generate is always there",
     "disable-log-requests": "requests are logged only where --enable-log-requests asks for it",
+    "enable-server-load-tracking": "GET /load always tells",
     "disable-log-stats": "statistics are not logged",
 }
 """Switches of that system which ask for what is always so here; they are taken: flag → why."""
