@@ -321,10 +321,21 @@ def test_who_would_rather_speak_another_protocol_is_answered_in_this_one(at: int
             offer = request("/", b"body", b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: x")
             client.send(offer[:at])
             await asyncio.sleep(SOON / 10)
-            client.send(offer[at:] + offer + request("/", b"next"))
-            assert [await client.answer() for _ in range(3)] == [(200, b"body"), (200, b"body"), (200, b"next")]
+            client.send(offer[at:] + request("/", b"next"))
+            assert [await client.answer() for _ in range(2)] == [(200, b"body"), (200, b"next")]
+            client.send(offer)
+            assert await client.answer() == (200, b"body")
             client.send(request("/", b"last", b"Connection: close, upgrade", b"Upgrade: websocket"))
             assert (await client.answer(), await client.rest()) == ((200, b"last"), b"")
+
+    run(check())
+
+
+def test_offers_of_another_protocol_wait_for_their_turn() -> None:
+    async def check() -> None:
+        async with listening(echo) as server, server.client() as client:
+            client.send(request("/", b"", b"Connection: Upgrade", b"Upgrade: h2c") * 2000)
+            assert (await client.refusal())[0] == 400
 
     run(check())
 

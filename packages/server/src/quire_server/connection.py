@@ -127,8 +127,11 @@ class Connection(HttpToolsProtocol):
         """Take a request that offers another protocol as if it had not; `rest` is what came behind its head.
 
         The parser leaves such a request at its head, and its body would be lost. Java's HTTP client, for one, offers
-        HTTP/2 (`Upgrade: h2c`) with every first request.
+        HTTP/2 (`Upgrade: h2c`) with every first request. Nobody may send one before an earlier answer is there.
         """
+        if self._is_answering:
+            self._refuse(HTTPStatus.BAD_REQUEST, "A request that offers another protocol came before its turn.")
+            return
         fields = [(name, value) for name, value in self.headers if name not in (b"upgrade", b"connection")]
         kept = [word for name, value in self.headers if name == b"connection" for word in value.lower().split(b",")]
         fields.append((b"connection", b",".join(word for word in kept if word.strip() in (b"close", b"keep-alive"))))
