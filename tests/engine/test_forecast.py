@@ -46,7 +46,7 @@ def test_a_line_is_never_below_zero() -> None:
 def test_newer_steps_count_more() -> None:
     forecast = Forecast(scripted_decisions())
     seconds = 0.0
-    for step in range(1, 601):
+    for step in range(1, 1201):
         seconds += 0.1 if step <= 100 else 0.01
         forecast.observe(Stats(steps=step, busy_seconds=seconds, computed_tokens=step))
     assert forecast.step(1) == pytest.approx(0.01, rel=0.1)

@@ -9,7 +9,7 @@ from tests.support.requests import generate_request
 from tests.support.scripted import scripted_decisions
 
 from quire_engine.errors import DeadlineUnreachable, Overloaded
-from quire_engine.gate import LONGEST_WAIT, MOST_CAUTION, Gate
+from quire_engine.gate import LONGEST_WAIT, Gate
 from quire_engine.sequence import Terms
 from quire_engine.stats import Stats
 
@@ -136,6 +136,11 @@ def test_who_has_no_place_in_a_full_line_gets_one_beside_other_tenants() -> None
             join(line, 3, tenant=tenant)
 
 
+def test_a_tenant_without_a_share_cannot_be_served() -> None:
+    with pytest.raises(ValueError, match=r"'free riders' is 0\.0; a share is above 0"):
+        join(gate(), 0, tenant="free riders", weight=0.0)
+
+
 # --- deadlines
 
 
@@ -194,15 +199,17 @@ def test_with_priorities_only_those_before_count() -> None:
 def test_answers_that_take_longer_than_foretold_make_cautious_and_others_bold() -> None:
     line = gate()
     busy(line, ended=2)
+    foretold = 0.0
     for handle in range(100):
-        join(line, handle, deadline=60.0)
+        join(line, handle, deadline=0.5)
         line.began(handle)
-        line.ended(handle, 50.0, completely=True)
-    assert line.caution == MOST_CAUTION
-    for handle in range(100, 1100):
-        join(line, handle, deadline=60.0)
-        line.ended(handle, 0.1, completely=True)
-    assert line.caution == 1.0
+        foretold = foretold or line._running[handle].foretold
+        line.ended(handle, 0.45, completely=True)
+    assert line.caution * foretold == pytest.approx(0.45, rel=0.1)
+    for handle in range(100, 1500):
+        join(line, handle, deadline=0.5)
+        line.ended(handle, 0.01, completely=True)
+    assert line.caution == pytest.approx(max(1.0, 0.125 / foretold), rel=0.1)  # a quarter of the time can do no harm
 
 
 def test_nothing_is_kept_of_those_who_left() -> None:

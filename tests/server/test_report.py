@@ -21,3 +21,9 @@ def test_how_steps_are_run_is_told_where_it_is_not_the_plain_way() -> None:
     assert "CUDA graphs" in told["steps"]
     assert "before the tokens of the one before are read" in told["steps"]
     assert "steps" not in dict(described("some", scripted_decisions()))
+
+
+def test_the_line_is_told_with_its_order_and_its_limits() -> None:
+    decisions = scripted_decisions(scheduling_policy="fair", max_num_queued_reqs=1200, max_num_queued_tokens=34_000)
+    told = dict(described("some", decisions))
+    assert told["line"] == "keys in turn, by their shares; up to 1,200 requests with 34,000 tokens wait"

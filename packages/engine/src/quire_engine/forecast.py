@@ -16,8 +16,9 @@ from quire_engine.sequence import FinishReason
 from quire_engine.stats import Stats
 from quire_protocol import SamplingParams
 
-FADING = 0.98
-"""What a step counts for after one more: the last fifty or so matter."""
+RECENT, FADING = 2.0, 0.98
+"""Seconds of work after which what a step took counts for a third, and the least that it counts for after one more:
+the last two seconds matter, or the last fifty steps where these took longer."""
 ENOUGH = 8.0
 """Steps, faded ones counted as less, before anything is foretold."""
 ANSWERED: tuple[FinishReason, ...] = ("stop", "length")
@@ -38,11 +39,12 @@ class Fit:
 
     def observe(self, tokens: float, seconds: float) -> None:
         """One step."""
-        self.count = self.count * FADING + 1
-        self.x = self.x * FADING + tokens
-        self.y = self.y * FADING + seconds
-        self.xx = self.xx * FADING + tokens * tokens
-        self.xy = self.xy * FADING + tokens * seconds
+        kept = max(math.exp(-seconds / RECENT), FADING)
+        self.count = self.count * kept + 1
+        self.x = self.x * kept + tokens
+        self.y = self.y * kept + seconds
+        self.xx = self.xx * kept + tokens * tokens
+        self.xy = self.xy * kept + tokens * seconds
 
     @property
     def line(self) -> tuple[float, float]:

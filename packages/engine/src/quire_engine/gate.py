@@ -52,6 +52,10 @@ class Ticket:
     foretold: float = 0.0
     """Seconds that its answer would take; 0 where nobody asked, or knew."""
 
+    def is_close(self, caution: float) -> bool:
+        """Whether it was expected to take a quarter of its time or more: only these can teach caution."""
+        return self.terms.deadline is not None and 4 * caution * self.foretold >= self.terms.deadline - self.joined
+
 
 class Gate:
     """Counts who waits and who runs, and lets requests in or refuses them. Owned by the AsyncEngine.
@@ -79,7 +83,12 @@ class Gate:
         return len(self._waiting)
 
     def join(self, handle: int, request: GenerateRequest, terms: Terms, now: float) -> None:
-        """Let a request into the line. Overloaded if that is full, DeadlineUnreachable if it would end too late."""
+        """Let a request into the line. Overloaded if that is full, DeadlineUnreachable if it would end too late.
+
+        ValueError if its tenant has no share at all.
+        """
+        if not terms.weight > 0:
+            raise ValueError(f"The weight of tenant {terms.tenant!r} is {terms.weight}; a share is above 0.")
         answer = self.forecast.length_of(request.sampling_params)
         ticket = Ticket(len(request.token_ids), answer, terms, request.priority, now)
         self._check_room(ticket, now)
@@ -112,7 +121,7 @@ class Gate:
             return
         if not standing.waiting and not standing.running:
             del self._tenants[ticket.terms.tenant]
-        if completely and ticket.foretold:
+        if completely and ticket.is_close(self.caution):
             took_longer = now - ticket.joined > self.caution * ticket.foretold
             change = LONGER if took_longer else SHORTER
             self.caution = min(max(self.caution * math.exp(change), 1.0), MOST_CAUTION)

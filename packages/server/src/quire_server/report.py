@@ -53,10 +53,14 @@ def described(name: str, decisions: Decisions) -> Iterator[tuple[str, str]]:
         f"{decisions.kv_cache_tokens:,} tokens in {decisions.num_blocks:,} blocks of {decisions.block_size} "
         f"({size(decisions.kv_cache_bytes)}); {prefix}",
     )
-    order = ORDERS[decisions.scheduling_policy]
     yield (
         "batch",
-        f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step; {order}",
+        f"up to {decisions.max_num_seqs:,} sequences and {decisions.max_num_batched_tokens:,} tokens a step",
+    )
+    yield (
+        "line",
+        f"{ORDERS[decisions.scheduling_policy]}; up to {decisions.max_num_queued_reqs:,} requests with "
+        f"{decisions.max_num_queued_tokens:,} tokens wait",
     )
     if how := ", ".join(steps(decisions)):
         yield "steps", how
