@@ -76,6 +76,8 @@ class Engine:
         seconds.
         """
         self._clock = clock
+        self._busy_since: float | None = None
+        """When the last step ended, if it left something to do: what its caller did since then is part of the next."""
         self.runner = runner
         self.decisions = decisions
         self.scheduler = Scheduler(
@@ -146,8 +148,10 @@ class Engine:
         late, steps = self.scheduler.expire(began), self.scheduler.counters.steps
         refused, self._refused = self._refused, []
         emissions = refused + self._step()
+        ended = self._clock()
         if self.scheduler.counters.steps > steps:
-            self.scheduler.counters.busy_seconds += self._clock() - began
+            self.scheduler.counters.busy_seconds += ended - (self._busy_since or began)
+        self._busy_since = ended if self.has_work else None
         self.progress = self.scheduler.progress(began)
         return late + emissions
 

@@ -34,7 +34,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
     steps: int = 0
     """Batches that were computed."""
     busy_seconds: float = 0.0
-    """Time that they took, from being planned to being taken in."""
+    """Time that they took, with what lies between two of them while there is work: telling, and hearing what is new."""
     computed_tokens: int = 0
     """Tokens in them, of prompts and answers: not what came from the prefix cache, but what was computed again."""
     failed_steps: int = 0
