@@ -247,8 +247,11 @@ def bench(session: nox.Session) -> None:
         "startup",
         "beams",
         "serve",
+        "front_end",
         "structured",
         "soak",
+        "overload",
+        "fairness",
         "recovery",
     ]
     for script in scripts:

@@ -23,8 +23,8 @@ HERE = Path(__file__).parent
 DOCS = HERE.parent / "docs"
 PAGE = DOCS / "benchmarks.md"
 ORDER = (
-    *("compare", "engine", "serve", "structured", "startup", "protocol"),
-    *("kernels", "profile", "sampling", "beams", "soak", "recovery", "limits"),
+    *("compare", "engine", "serve", "front_end", "structured", "startup", "protocol"),
+    *("kernels", "profile", "sampling", "beams", "soak", "overload", "fairness", "recovery", "limits"),
 )
 """Benchmarks as a reader meets them; kernels-bfloat16 and its like stand with kernels."""
 PICTURED = ("compare", "engine", "serve", "kernels")
