@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from quire_engine.errors import ConfigError
 from quire_engine.sequence import Terms
-from quire_server.keys import ADMIN, LOOK_AGAIN, Caller, Keys, keys_of, read_keys
+from quire_server.keys import ADMIN, LOOK_AGAIN, Caller, Key, Keys, keys_of, read_keys
 
 DIGEST = hashlib.sha256(b"hashed").hexdigest()
 FILE = f"""# who may come in
@@ -82,7 +82,22 @@ def test_an_admin_key_asks_nobody_else_for_one() -> None:
 
 
 def test_a_key_given_as_both_is_an_admin_key() -> None:
-    assert keys_of(["x"], ["x"]).caller(b"x") == Caller(ADMIN, is_admin=True)
+    keys = keys_of(["x"], ["x"])
+    assert keys.caller(b"x") == Caller(ADMIN, is_admin=True)
+    assert not keys.admits_anyone
+
+
+def test_a_key_of_the_file_that_is_an_admin_key_too_is_refused(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    told = "the key of bob is an --admin-key too"
+    with pytest.raises(ConfigError, match=told):
+        keys_of([], ["two"], str(write("alice:one\nbob:two\n")))
+    clock = Clock()
+    keys = Keys([Key.of(Caller(ADMIN, is_admin=True), "two")], str(write("alice:one\n")), clock)
+    write("bob:two\n")
+    clock.now += LOOK_AGAIN
+    with caplog.at_level(logging.ERROR, "quire"):
+        assert keys.caller(b"two") == Caller(ADMIN, is_admin=True)
+    assert told in caplog.text
 
 
 def test_a_caller_is_the_tenant_that_the_engine_serves() -> None:

@@ -82,6 +82,13 @@ def test_any_of_the_keys_opens(guarded: Api, header: str) -> None:
     assert guarded.get("/v1/models", headers={"Authorization": header}).status_code == 200
 
 
+def test_one_key_for_everything_closes_the_server(engine: Served) -> None:
+    api = engine.api(api_key=("both",), admin_key=("both",))
+    assert api.settings.needs_keys
+    assert api.get("/v1/models").status_code == 401
+    assert api.get("/v1/models", headers=bearer("both")).status_code == 200
+
+
 def with_an_admin_route(engine: Served, **settings: Any) -> Api:
     """An application with one more route, which is for administration, and one that says who asks."""
     api = engine.api(**settings)

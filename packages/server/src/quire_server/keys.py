@@ -93,11 +93,16 @@ class Keys:
     """The keys of a server: those given with it, and those of a file, which is read again when it changes.
 
     A file that cannot be used any more leaves the keys as they were, and is told in the log. ConfigError if it cannot
-    be used from the start.
+    be used from the start. `admits_anyone`: requests need no key.
     """
 
     def __init__(
-        self, given: Sequence[Key], file: str | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        given: Sequence[Key],
+        file: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        admits_anyone: bool = False,
     ) -> None:
         self._given = tuple(given)
         self._file = None if file is None else Path(file)
@@ -105,8 +110,7 @@ class Keys:
         self._watched = Watched(*([] if file is None else [file]))
         self._look_at = clock() + LOOK_AGAIN
         self._ring = Keyring((*self._given, *self._of_file()))
-        self.admits_anyone = file is None and all(key.caller.is_admin for key in given)
-        """Whether requests need no key."""
+        self.admits_anyone = admits_anyone
 
     def caller(self, token: bytes) -> Caller | None:
         """Who has this key; None when nobody has."""
@@ -126,14 +130,25 @@ class Keys:
             logger.warning("--api-key-file %s has changed; its keys are those that count now.", self._file)
 
     def _of_file(self) -> list[Key]:
-        return [] if self._file is None else read_keys(self._file)
+        if self._file is None:
+            return []
+        keys = read_keys(self._file)
+        admins = {key.digest for key in self._given if key.caller.is_admin}
+        if both := [key.caller.name for key in keys if key.digest in admins]:
+            raise ConfigError(f"--api-key-file {self._file}: the key of {both[0]} is an --admin-key too; give it once.")
+        return keys
 
 
-def keys_of(api_keys: Iterable[str], admin_keys: Iterable[str], file: str | None = None) -> Keys:
+def asks_for_keys(api_keys: Sequence[str], file: str | None) -> bool:
+    """Whether a server with these asks every request for a key. Keys for administration alone ask nobody else."""
+    return bool(api_keys) or file is not None
+
+
+def keys_of(api_keys: Sequence[str], admin_keys: Iterable[str], file: str | None = None) -> Keys:
     """The keys of a server with these; those without a name are called key-1, key-2 … in their order."""
     given = {sha256(text): Key.of(Caller(f"key-{place}"), text) for place, text in enumerate(api_keys, 1)}
     given |= {sha256(text): Key.of(Caller(ADMIN, is_admin=True), text) for text in admin_keys}
-    return Keys([*given.values()], file)
+    return Keys([*given.values()], file, admits_anyone=not asks_for_keys(api_keys, file))
 
 
 def read_keys(path: Path) -> list[Key]:

@@ -195,7 +195,9 @@ class ServerSettings(BaseModel):
     @property
     def needs_keys(self) -> bool:
         """Whether requests need an API key."""
-        return bool(self.api_key) or self.api_key_file is not None
+        from quire_server.keys import asks_for_keys
+
+        return asks_for_keys(self.api_key, self.api_key_file)
 
     def read_keys(self) -> Keys:
         """The keys of the server. ConfigError if their file cannot be used."""
