@@ -11,6 +11,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from tests.support.listening import Client, listening, request, run
 
+from quire_server.connection import AHEAD
 from quire_server.middleware import BodyLimit
 
 SOON = 0.3
@@ -216,12 +217,89 @@ def test_a_body_that_breaks_off_in_nonsense_is_400_and_whoever_reads_it_is_told(
 def test_nonsense_behind_a_request_does_not_get_into_its_answer() -> None:
     async def check() -> None:
         app = Talkative()
-        async with listening(app) as server, server.client() as client:
-            client.send(request())
-            await client.reader.readexactly(100)
-            client.send(b"\x00\x00\x00")
-            assert b"400" not in await client.rest()
+        async with listening(app) as server:
+            async with server.client() as client:
+                client.send(request())
+                await client.reader.readexactly(100)
+                client.send(b"\x00\x00\x00")
+                assert b"400" not in await client.reader.readexactly(20_000_000)
             await app.was_told.wait()
+
+    run(check())
+
+
+class Gate:
+    """Answers with the body once it is opened, or hears that nobody is there."""
+
+    def __init__(self) -> None:
+        self.came, self.may_answer, self.was_told = asyncio.Event(), asyncio.Event(), asyncio.Event()
+        self.served = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive())["body"]
+        self.served += 1
+        leaving = asyncio.create_task(self._hear(receive))
+        self.came.set()
+        await self.may_answer.wait()
+        leaving.cancel()
+        await answer(send, body)
+
+    async def _hear(self, receive: Any) -> None:
+        assert (await receive())["type"] == "http.disconnect"
+        self.was_told.set()
+        self.may_answer.set()
+
+
+LARGE = request("/", b"", b"X: " + b"x" * 3000)
+
+
+@pytest.mark.parametrize(
+    "behind", [b"\x00\x00", LARGE, request("/", b"next") + b"\x00", request("/", b"x" * 2 * AHEAD)]
+)
+def test_an_answer_that_is_due_comes_whatever_is_sent_behind_its_request(behind: bytes) -> None:
+    async def check() -> None:
+        app = Gate()
+        async with listening(app, h11_max_incomplete_event_size=2000) as server, server.client() as client:
+            client.send(request("/", b"first"))
+            await app.came.wait()
+            client.send(behind)
+            await server.until(lambda one: one.has_ended)
+            app.may_answer.set()
+            assert await client.answer() == (200, b"first")
+            assert await client.rest() == b""
+        assert (app.served, app.was_told.is_set()) == (1, False)
+
+    run(check())
+
+
+@pytest.mark.parametrize("size", [0, 100_000])
+@pytest.mark.parametrize("kind", [Gate, Talkative])
+def test_who_leaves_ends_what_runs_even_with_more_behind_it(kind: type[Gate | Talkative], size: int) -> None:
+    async def check() -> None:
+        app = kind()
+        async with listening(app) as server:
+            async with server.client() as client:
+                client.send(request())
+                await (app.came.wait() if isinstance(app, Gate) else client.reader.readexactly(100))
+                client.send(request("/", b"x" * size), request())
+                await server.until(lambda one: bool(one.pipeline))
+            await app.was_told.wait()
+
+    run(check())
+
+
+def test_those_who_do_not_fit_are_told_so_and_the_others_stay() -> None:
+    async def check() -> None:
+        async with listening(echo, connections=1) as server:
+            async with server.client() as first:
+                assert await first.ask(body=b"one") == (200, b"one")
+                async with server.client() as second:
+                    status, told = await second.refusal()
+                    assert (status, told.split(",")[0]) == (503, "1 clients are connected")
+                assert await first.ask(body=b"two") == (200, b"two")
+            await server.everybody_has_left()
+            async with server.client() as third:
+                assert await third.ask(body=b"three") == (200, b"three")
 
     run(check())
 
@@ -300,6 +378,24 @@ def test_an_answer_that_is_read_slowly_is_read_to_its_end() -> None:
     run(check())
 
 
+def test_an_answer_in_one_piece_is_not_cut_while_any_of_it_is_taken() -> None:
+    async def check() -> None:
+        async with (
+            listening(echo, send_buffer=10_000, timeout_unread=2 * SOON) as server,
+            server.client(receive_buffer=10_000) as client,
+        ):
+            client.send(request(body=b"x" * 500_000))
+            await client.reader.readuntil(b"\r\n\r\n")
+            got = 0
+            while got < 500_000:
+                await asyncio.sleep(SOON / 15)
+                piece = await client.reader.read(8_000)
+                assert piece, f"cut after {got} bytes"
+                got += len(piece)
+
+    run(check())
+
+
 @pytest.mark.parametrize("field", [b"Connection: close", b"Connection: keep-alive"])
 def test_the_end_of_an_answer_that_nobody_reads_does_not_keep_its_connection(field: bytes) -> None:
     async def check() -> None:
@@ -335,7 +431,7 @@ def test_offers_of_another_protocol_wait_for_their_turn() -> None:
     async def check() -> None:
         async with listening(echo) as server, server.client() as client:
             client.send(request("/", b"", b"Connection: Upgrade", b"Upgrade: h2c") * 2000)
-            assert (await client.refusal())[0] == 400
+            assert (await client.answer(), await client.rest()) == ((200, b""), b"")
 
     run(check())
 

@@ -8,11 +8,14 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeAlias, cast
 
 from uvicorn import Server
 
 from quire_server import tls
+from quire_server.connection import Connection, patience_of
 from quire_server.entrance import Entrance
 from quire_server.serve import loop_factory, make_server, uvicorn_config
 from quire_server.settings import ServerSettings
@@ -75,8 +78,20 @@ class Listening:
         """Wait until every client that was there has gone."""
         while not self.server.server_state.connections:
             await asyncio.sleep(0)
+        await self.everybody_has_left()
+
+    async def everybody_has_left(self) -> None:
+        """Wait until nobody is connected."""
         while self.server.server_state.connections:
             await asyncio.sleep(0.01)
+
+    async def until(self, reached: Callable[[Connection], bool]) -> None:
+        """Wait until the one connection that there is stands like this."""
+        while True:
+            connections = [one for one in self.server.server_state.connections if isinstance(one, Connection)]
+            if connections and all(map(reached, connections)):
+                return
+            await asyncio.sleep(0)
 
     @asynccontextmanager
     async def client(
@@ -98,12 +113,17 @@ class Listening:
 
 
 @asynccontextmanager
-async def listening(app: Application, send_buffer: int | None = None, **settings: Any) -> AsyncIterator[Listening]:
-    """An application behind a server's own connections, under these settings."""
+async def listening(
+    app: Application, send_buffer: int | None = None, connections: int | None = None, **settings: Any
+) -> AsyncIterator[Listening]:
+    """An application behind a server's own connections, at most so many, under these settings."""
     entrance, listens = Entrance(), asyncio.Event()
     entrance.open(app)
     asked = ServerSettings(**{"api_key": (), "shutdown_timeout": 1.0} | settings)
     config = uvicorn_config(entrance, asked)
+    if connections is not None:
+        patience = replace(patience_of(asked), connections=connections)
+        config.http = cast("type[asyncio.Protocol]", partial(Connection, patience))
     server = make_server(config, listens.set)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if send_buffer:

@@ -2,28 +2,45 @@
 
 It stands on uvicorn's own connection, and knows nothing of what is asked. What it ends:
 
+    a connection too many                                           503
     a head that is larger than allowed, or not complete in time     431, 408
     what is not HTTP                                                400
     an answer that nobody reads                                     no answer: the connection goes, as if the client had
+
+What a client sends behind a request that is still being answered spoils nothing: that answer is sent to its end, and
+the connection ends with it where what came behind cannot be taken.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import contextlib
+import socket
+import struct
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from quire_server.descriptors import most_connections
 from quire_server.errors import envelope, error_answer
 from quire_server.settings import ServerSettings
 
 LINGER = 1.0
 """Seconds for which what a client still sends is thrown away, so that it can read why it was refused."""
+
+AHEAD = 1 << 18
+"""Bytes that a client may send behind requests that are not answered yet."""
+
+LOOKS = 4
+"""How often it is looked whether a client takes what is written, in the time that it has for that."""
+
+TOLD = 32
+"""Connections too many that are told so at a time; the others are just closed, as telling keeps them for a while."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +54,9 @@ class Patience:
     head_seconds: float = 20.0
     """Until when a head must be complete, from its first byte or from the beginning of the connection."""
     unread_seconds: float = 60.0
-    """For how long what is written may wait to be read."""
+    """For how long a client that is written to may take nothing of it."""
+    connections: int = 65_000
+    """Most connections at once."""
 
 
 class HeadRefused(Exception):
@@ -54,6 +73,14 @@ class Connection(HttpToolsProtocol):
         """Runs while data comes that there is nothing to answer for yet."""
         self._unread_clock: asyncio.TimerHandle | None = None
         """Runs while more is written than the client takes."""
+        self._taken = 0
+        """What the client had taken when it was last looked at, by `taken`."""
+        self._looks_in_vain = 0
+        """How often nothing more was taken since."""
+        self._running: RequestResponseCycle | None = None
+        """The request that is being answered, or was last; those behind it wait in uvicorn's pipeline."""
+        self._ahead = 0
+        """Received since there are any."""
         self._in_head = True
         self._began_in_head = True
         """Whether all of the piece that is being parsed is part of one head, as far as is known."""
@@ -61,23 +88,33 @@ class Connection(HttpToolsProtocol):
         """Received of a head that is not complete."""
         self._reason: tuple[HTTPStatus, str] | None = None
         """Why the head is refused that is being parsed."""
-        self._has_ended = False
+        self.has_ended = False
+        """Whether what still comes is thrown away."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for the first request."""
+        """Wait for the first request, or say that there are too many clients."""
         super().connection_made(transport)
-        self._start_head_clock()
+        too_many = len(self.connections) - self.patience.connections
+        if too_many > TOLD:
+            self.has_ended = True
+            transport.abort()
+        elif too_many > 0:
+            most = f"{self.patience.connections} clients are connected, the most that fit here (ulimit -n)"
+            self._refuse(HTTPStatus.SERVICE_UNAVAILABLE, f"{most}; try again in a moment.", {"Retry-After": "1"})
+        else:
+            self._start_head_clock()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop all clocks."""
-        self._has_ended = True
+        """Stop all clocks, and tell whoever answers."""
+        self.has_ended = True
         self._stop_head_clock()
         self._stop_unread_clock()
+        self._tell_that_it_is_over()  # uvicorn tells the last request that came, whether it runs or waits
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Parse a piece of what is sent."""
-        if self._has_ended:
+        if self.has_ended:
             return
         self._unset_keepalive_if_required()
         self._began_in_head = self._in_head
@@ -89,6 +126,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(*(self._reason or (HTTPStatus.BAD_REQUEST, "What was sent is not a request in HTTP/1.1.")))
         else:
             self._look_at_head(len(data))
+            self._look_at_what_waits(len(data))
 
     def on_headers_complete(self) -> None:
         """Look at a head's size before anybody looks at what it says."""
@@ -104,6 +142,8 @@ class Connection(HttpToolsProtocol):
             raise HeadRefused  # for the parser an error like any other
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            if not self.pipeline:
+                self._running = self.cycle
 
     def on_message_complete(self) -> None:
         """What follows a request is the head of the next."""
@@ -122,6 +162,17 @@ class Connection(HttpToolsProtocol):
             self._stop_head_clock()
         elif self._head_clock is None:
             self._start_head_clock()
+
+    def _look_at_what_waits(self, received: int) -> None:
+        """Read on while requests wait behind one that runs: only so is it seen that the client leaves."""
+        if not self.pipeline or self.has_ended:
+            self._ahead = 0
+            return
+        self._ahead += received
+        if self._ahead > AHEAD:
+            self._end_behind_the_answer()
+        else:
+            self.flow.resume_reading()
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Take a request that offers another protocol as if it had not; `rest` is what came behind its head.
@@ -142,6 +193,8 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Where the connection ends with this answer, let what is left of it be read in time."""
+        if self.pipeline and not self.transport.is_closing():
+            self._running = self.pipeline[-1][0]
         super().on_response_complete()
         if self.transport.is_closing() and self._is_unread:
             self._start_unread_clock()
@@ -157,14 +210,14 @@ class Connection(HttpToolsProtocol):
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Nothing was asked for a while: an answer that is still unread by now will not be read."""
-        if self._is_unread:
-            self.transport.abort()
+        """Nothing was asked for a while: what is left of the last answer must be read in time now."""
         super().timeout_keep_alive_handler()
+        if self._is_unread:
+            self._start_unread_clock()
 
     @property
     def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
+        return self._running is not None and not self._running.response_complete
 
     @property
     def _is_unread(self) -> bool:
@@ -174,17 +227,19 @@ class Connection(HttpToolsProtocol):
     def _too_many_bytes(self) -> tuple[HTTPStatus, str]:
         return _too_large(f"{self.patience.head_bytes} bytes (--h11-max-incomplete-event-size)")
 
-    def _refuse(self, status: HTTPStatus, message: str) -> None:
-        """Say why, unless an answer has begun on this connection, and end it."""
-        self._has_ended = True
+    def _refuse(self, status: HTTPStatus, message: str, fields: Mapping[str, str] | None = None) -> None:
+        """Say why, unless an answer is due or has begun on this connection, and end it."""
+        self.has_ended = True
         self._stop_head_clock()
-        if self._is_answering and self.cycle.response_started:
-            self.transport.close()
-            return
-        if self._is_answering:
-            self.cycle.disconnected = True  # its request was cut; whoever works on it is told so
-            self.cycle.message_event.set()
-        self.transport.write(_written(status, message))
+        if self._running is not None and self._is_answering:
+            if not self._running.more_body:
+                self._end_behind_the_answer()
+                return
+            if self._running.response_started:
+                self.transport.close()
+                return
+            self._tell_that_it_is_over()  # its request was cut
+        self.transport.write(_written(status, message, fields))
         if not self.transport.can_write_eof():
             self.transport.close()
             return
@@ -192,6 +247,20 @@ class Connection(HttpToolsProtocol):
         self.transport.write_eof()
         self._stop_unread_clock()
         self._unread_clock = self._after(LINGER, self.transport.abort)
+
+    def _end_behind_the_answer(self) -> None:
+        """Parse no more, and end the connection with the answer that is due; what still comes is thrown away."""
+        assert self._running is not None
+        self.has_ended = True
+        self.pipeline.clear()
+        self._running.keep_alive = False
+        self.flow.resume_reading()
+
+    def _tell_that_it_is_over(self) -> None:
+        """Let whoever works on the request that runs know that nobody is there."""
+        if self._running is not None and self._is_answering:
+            self._running.disconnected = True
+            self._running.message_event.set()
 
     def _head_is_late(self) -> None:
         if self._head_bytes:
@@ -210,7 +279,20 @@ class Connection(HttpToolsProtocol):
 
     def _start_unread_clock(self) -> None:
         if self._unread_clock is None:
-            self._unread_clock = self._after(self.patience.unread_seconds, self.transport.abort)
+            self._taken, self._looks_in_vain = taken(self.transport), 0
+            self._look_again()
+
+    def _look_again(self) -> None:
+        self._unread_clock = self._after(self.patience.unread_seconds / LOOKS, self._look_at_what_is_taken)
+
+    def _look_at_what_is_taken(self) -> None:
+        """A client that reads, however slowly, has time to go on."""
+        before, self._taken = self._taken, taken(self.transport)
+        self._looks_in_vain = 0 if self._taken > before else self._looks_in_vain + 1
+        if self._looks_in_vain < LOOKS:
+            self._look_again()
+        else:
+            self.transport.abort()
 
     def _stop_unread_clock(self) -> None:
         if self._unread_clock is not None:
@@ -219,6 +301,27 @@ class Connection(HttpToolsProtocol):
 
     def _after(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
         return self.loop.call_later(seconds, act)
+
+
+def taken(transport: asyncio.Transport) -> int:
+    """A number that grows while the client takes what is written to it, in bytes; it means nothing by itself.
+
+    What leaves the transport may be megabytes at a time, as the system's own buffer has them, and TLS has one more.
+    Linux therefore is asked what the other side has acknowledged.
+    """
+    return _acknowledged(transport.get_extra_info("socket")) - transport.get_write_buffer_size()
+
+
+def _acknowledged(one: socket.socket) -> int:
+    """Bytes that the other side of a TCP connection has acknowledged; 0 where the system does not tell."""
+    with contextlib.suppress(OSError, AttributeError, struct.error):
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKNOWLEDGED_AT + 8)
+        return int(struct.unpack_from("=Q", info, _ACKNOWLEDGED_AT)[0])
+    return 0
+
+
+_ACKNOWLEDGED_AT = 120
+"""Where Linux has tcpi_bytes_acked in its struct tcp_info, since 4.1 (include/uapi/linux/tcp.h)."""
 
 
 def connection_class(settings: ServerSettings) -> type[asyncio.Protocol]:
@@ -233,6 +336,7 @@ def patience_of(settings: ServerSettings) -> Patience:
         head_fields=settings.h11_max_header_count,
         head_seconds=settings.timeout_header,
         unread_seconds=settings.timeout_unread,
+        connections=most_connections(),
     )
 
 
@@ -240,8 +344,8 @@ def _too_large(limit: str) -> tuple[HTTPStatus, str]:
     return HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"The head of the request is larger than {limit}."
 
 
-def _written(status: HTTPStatus, message: str) -> bytes:
+def _written(status: HTTPStatus, message: str, fields: Mapping[str, str] | None = None) -> bytes:
     """A refusal as it is sent."""
-    answer = error_answer(envelope(message, status), {"Connection": "close"})
-    fields = (name + b": " + value for name, value in answer.raw_headers)
-    return b"\r\n".join((f"HTTP/1.1 {status.value} {status.phrase}".encode(), *fields, b"", bytes(answer.body)))
+    answer = error_answer(envelope(message, status), {"Connection": "close", **(fields or {})})
+    head = (name + b": " + value for name, value in answer.raw_headers)
+    return b"\r\n".join((f"HTTP/1.1 {status.value} {status.phrase}".encode(), *head, b"", bytes(answer.body)))

@@ -72,7 +72,7 @@ class ServerSettings(BaseModel):
     timeout_body: Annotated[float, Field(gt=0)] = 30.0
     """Seconds in which its body must be complete, and a second more for each KiB that is there."""
     timeout_unread: Annotated[float, Field(gt=0)] = 60.0
-    """Seconds that an answer may wait for a client that does not read it; then the request is given up."""
+    """Seconds for which a client may take nothing of what is written to it; then the request is given up."""
     timeout_keep_alive: Annotated[int, Field(ge=1)] = 75
     """Seconds for which a connection is kept for a next request; longer than proxies in front do, or they fail."""
 
