@@ -34,6 +34,32 @@ def test_all_else_is_asked_to_come_back() -> None:
         assert answer.headers["retry-after"] == "1"
 
 
+def test_who_comes_after_the_parting_is_not_waited_for() -> None:
+    async def check() -> None:
+        entrance, gates = Entrance(), {"early": asyncio.Event(), "late": asyncio.Event()}
+
+        async def wait(scope: Any, receive: Any, send: Any) -> None:
+            await gates[scope["path"]].wait()
+
+        def come(path: str) -> asyncio.Task[None]:
+            return asyncio.create_task(entrance({"type": "http", "path": path}, None, None))  # type: ignore[arg-type]
+
+        entrance.open(wait)
+        early = come("early")
+        await asyncio.sleep(0)
+        inside = entrance.part()
+        late = come("late")
+        await asyncio.sleep(0)
+        assert not inside.is_empty
+        gates["early"].set()
+        await inside.until_empty()
+        assert (early.done(), inside.is_empty, late.done()) == (True, True, False)
+        gates["late"].set()
+        await late
+
+    asyncio.run(asyncio.wait_for(check(), 20))
+
+
 def test_it_steps_aside_for_the_application() -> None:
     entrance = Entrance()
     entrance.open(PlainTextResponse("here"))

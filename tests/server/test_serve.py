@@ -1,14 +1,19 @@
 """What `quire serve` looks at before it loads anything, and what it says."""
 
+import asyncio
+import resource
 import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.support.served import Served
 
 from quire_engine.errors import ConfigError
+from quire_server import descriptors
+from quire_server.entrance import Entrance
 from quire_server.report import addressed, curl
-from quire_server.serve import bind, check_files, url
+from quire_server.serve import LAST_BYTES, Exit, Stop, bind, check_files, removing, url, uvicorn_config, wind_up
 from quire_server.settings import ServerSettings
 
 
@@ -65,6 +70,91 @@ def test_a_socket_left_behind_is_replaced_but_no_other_file(tmp_path: Path) -> N
     with pytest.raises(ConfigError, match=f"--uds {path} cannot be listened on: "):
         bind(settings(uds=str(path)))
     assert path.read_text() == "precious"
+
+
+def test_the_socket_of_another_server_is_left_to_it(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with bind(settings(uds=str(path))) as other:
+        other.listen()
+        with pytest.raises(ConfigError, match=f"--uds {path} cannot be listened on: Address already in use"):
+            bind(settings(uds=str(path)))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+
+
+def test_a_socket_is_removed_in_the_end_unless_another_has_taken_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "socket"
+    with bind(settings(uds=str(path))), removing(str(path)):
+        pass
+    assert not path.exists()
+    with bind(settings(uds=str(path))), removing(str(path)):
+        path.unlink()
+        other = bind(settings(uds=str(path)))
+    other.close()
+    assert path.exists()
+
+
+def test_what_comes_while_the_server_ends_is_not_waited_for(engine: Served) -> None:
+    async def check() -> Exit:
+        came, stop = asyncio.Event(), Stop()
+
+        async def upload() -> Any:
+            came.set()
+            await asyncio.Event().wait()
+
+        entrance = Entrance()
+        entrance.open(api.app)
+        stop.ask()
+        early = asyncio.create_task(entrance(dict(POST), upload, nowhere))
+        await came.wait()
+        came.clear()
+        ending = asyncio.create_task(wind_up(api.app.state.serving, entrance, stop))
+        await asyncio.sleep(0)
+        late = asyncio.create_task(entrance(dict(POST), upload, nowhere))
+        await came.wait()
+        early.cancel()
+        ended = await ending
+        assert not late.done()
+        late.cancel()
+        await asyncio.gather(early, late, return_exceptions=True)
+        return ended
+
+    api = engine.api(shutdown_timeout=600)
+    assert engine.run(check()) == Exit.DONE
+
+
+POST: dict[str, Any] = {
+    "type": "http",
+    "method": "POST",
+    "path": "/v1/completions",
+    "query_string": b"",
+    "headers": [(b"content-type", b"application/json"), (b"content-length", b"99")],
+}
+
+
+async def nowhere(message: Any) -> None:
+    """Nobody reads the answers."""
+
+
+def test_an_end_that_nobody_asked_for_is_a_failure(engine: Served) -> None:
+    assert engine.run(wind_up(engine.api().app.state.serving, Entrance(), Stop())) == Exit.FAILED
+
+
+def test_what_was_written_is_waited_for_only_briefly() -> None:
+    config = uvicorn_config(Entrance(), settings(shutdown_timeout=600))
+    assert config.timeout_graceful_shutdown == LAST_BYTES
+
+
+def test_as_many_files_may_be_open_as_the_system_allows() -> None:
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1000, limits[1]))
+        assert descriptors.most_connections() == 1000 - descriptors.RESERVED
+        descriptors.raise_limit()
+        hard = descriptors.ENOUGH if limits[1] == resource.RLIM_INFINITY else limits[1]
+        assert resource.getrlimit(resource.RLIMIT_NOFILE) == (min(hard, descriptors.ENOUGH), limits[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
 
 
 def test_what_is_open_to_everybody_is_said() -> None:

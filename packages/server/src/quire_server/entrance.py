@@ -1,13 +1,15 @@
 """Who answers before the application can: /livez says yes, all else is asked to come back. It imports no framework.
 
-Later everybody passes here on the way to the application, and is counted until the answer is complete.
+Later everybody passes here on the way to the application, and is counted until the answer is complete. Once the server
+is about to end, those who were there by then are counted apart from those who still come.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -22,45 +24,60 @@ WAIT = 1
 """Seconds after which it is worth to ask again."""
 
 
+class Company:
+    """Some of those whom the application answers, and whether any of them are left. Only an Entrance changes it."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._has_left = asyncio.Event()
+        self._has_left.set()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether all of them have been answered."""
+        return not self._number
+
+    async def until_empty(self) -> None:
+        """Wait until all of them have been answered."""
+        await self._has_left.wait()
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[None]:
+        """One more is answered meanwhile."""
+        self._number += 1
+        self._has_left.clear()
+        try:
+            yield
+        finally:
+            self._number -= 1
+            if self.is_empty:
+                self._has_left.set()
+
+
 class Entrance:
     """Stands in front of an application that is still being made, and lets everybody through once it is there."""
 
     def __init__(self) -> None:
         self._application: Application | None = None
-        self._inside = 0
-        self._is_empty = asyncio.Event()
-        self._is_empty.set()
+        self._inside = Company()
 
     def open(self, application: Application) -> None:
         """From now on this one answers."""
         self._application = application
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody is being answered by the application."""
-        return not self._inside
-
-    async def until_empty(self) -> None:
-        """Wait until the application has answered everybody."""
-        await self._is_empty.wait()
+    def part(self) -> Company:
+        """Those who are inside now. Whoever comes later is let through as before, but is not one of them."""
+        before, self._inside = self._inside, Company()
+        return before
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI."""
         if self._application is not None:
-            await self._let_through(self._application, scope, receive, send)
+            with self._inside.joined():
+                await self._application(scope, receive, send)
         elif scope["type"] == "http":
             path = scope["path"].removeprefix(scope.get("root_path", ""))
             await (_alive(send) if path == "/livez" else _loading(send))
-
-    async def _let_through(self, application: Application, scope: Scope, receive: Receive, send: Send) -> None:
-        self._inside += 1
-        self._is_empty.clear()
-        try:
-            await application(scope, receive, send)
-        finally:
-            self._inside -= 1
-            if not self._inside:
-                self._is_empty.set()
 
 
 async def _alive(send: Send) -> None:

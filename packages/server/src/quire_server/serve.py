@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
+import logging
 import os
 import signal
 import socket
@@ -22,11 +24,12 @@ from typing import TYPE_CHECKING, Any
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
-from quire_server import logs, report, tls
+from quire_server import descriptors, logs, report, tls
 from quire_server.__about__ import __version__
 from quire_server.entrance import Application, Entrance
 from quire_server.settings import ServerSettings
 from quire_server.tracing import check_tracing
+from quire_server.watched import Watched
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -35,10 +38,16 @@ if TYPE_CHECKING:
     from quire_engine.async_engine import AsyncEngine
     from quire_server.dependencies import Serving
 
+logger = logging.getLogger("quire")
+
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 BACKLOG = 2048
 LAST_WORDS = 2.0
 """Seconds in which those who are cut off can be told so."""
+FEW_CONNECTIONS = 1024
+"""Where fewer are possible, this is said."""
+LAST_BYTES = 5
+"""Seconds in which clients can take what was written to them before the server ended."""
 CUT_OFF = "The server has ended before this answer was complete."
 
 
@@ -48,7 +57,7 @@ class Exit(IntEnum):
     DONE = 0
     """As a signal asked, and everybody was answered."""
     FAILED = 1
-    """The engine did not start, or ended for good."""
+    """The engine did not start or ended for good, or nobody was answered any more."""
     CUT_OFF = 3
     """As a signal asked, but some answers were cut off."""
 
@@ -57,16 +66,21 @@ def serve(config: EngineConfig, settings: ServerSettings) -> int:
     """Serve until a signal; how that ended, as an Exit. ConfigError before anything was begun."""
     logs.configure(settings.log_format)
     check_files(settings)
-    with contextlib.closing(bind(settings)) as listener, asyncio.Runner(loop_factory=loop_factory()) as runner:
+    descriptors.raise_limit()
+    if (most := descriptors.most_connections()) < FEW_CONNECTIONS:
+        logger.warning(
+            "Only %d clients can be connected at once: this process may not open more files (ulimit -n).", most
+        )
+    with (
+        contextlib.closing(bind(settings)) as listener,
+        removing(settings.uds),
+        asyncio.Runner(loop_factory=loop_factory()) as runner,
+    ):
         try:
             return runner.run(_serve(config, settings, listener))
         except EngineStopped as error:
             print(f"quire: {error}", file=sys.stderr)
             return Exit.FAILED
-        finally:
-            if settings.uds is not None:
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(settings.uds)
 
 
 async def _serve(config: EngineConfig, settings: ServerSettings, listener: socket.socket) -> Exit:
@@ -146,22 +160,25 @@ async def answering(
 async def wind_up(serving: Serving, entrance: Entrance, stop: Stop) -> Exit:
     """Take no more requests, let those that run finish, and cut off what does not. EngineStopped if that is why.
 
-    The listener stays open meanwhile, so that whoever asks is told.
+    The listener stays open meanwhile, so that whoever asks is told; nobody waits for those who come now.
     """
     from quire_server.errors import ShuttingDown
 
     engine, patience = serving.engine, serving.settings.shutdown_timeout
     serving.closing.begin()
-    if engine.is_healthy and not entrance.is_empty:
+    inside = entrance.part()
+    if engine.is_healthy and not inside.is_empty:
         say(f"stopping: what runs gets {patience:g} s to finish; a second signal cuts it off")
-        await first_of(entrance.until_empty(), stop.insisted.wait(), engine.until_stopped(), asyncio.sleep(patience))
-    cut_off = not entrance.is_empty
+        await first_of(inside.until_empty(), stop.insisted.wait(), engine.until_stopped(), asyncio.sleep(patience))
+    cut_off = not inside.is_empty
     if cut_off:
         stop.hurry()
         engine.cut_off(ShuttingDown(CUT_OFF))
-        await first_of(entrance.until_empty(), asyncio.sleep(LAST_WORDS))
+        await first_of(inside.until_empty(), asyncio.sleep(LAST_WORDS))
     if not engine.is_healthy:
         raise EngineStopped(await engine.until_stopped())
+    if not stop.asked.is_set():
+        return Exit.FAILED  # the HTTP layer has ended by itself
     return Exit.CUT_OFF if cut_off else Exit.DONE
 
 
@@ -263,7 +280,7 @@ def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
         backlog=BACKLOG,
         lifespan="off",
         server_header=False,
-        timeout_graceful_shutdown=max(1, int(settings.shutdown_timeout)),
+        timeout_graceful_shutdown=LAST_BYTES,  # --shutdown-timeout is over by then: wind_up
     )
 
 
@@ -302,13 +319,34 @@ def _bind_unix(path: str) -> socket.socket:
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISSOCK(os.stat(path).st_mode):
-                os.unlink(path)  # left by a server that was killed
+            _remove_what_was_left(path)
         listener.bind(path)
     except OSError as error:
         listener.close()
         raise ConfigError(f"--uds {path} cannot be listened on: {error.strerror}.") from error
     return listener
+
+
+def _remove_what_was_left(path: str) -> None:
+    """Remove a socket on which nobody listens, as a server leaves it that is killed. OSError where somebody does."""
+    if not stat.S_ISSOCK(os.stat(path).st_mode):
+        return
+    with socket.socket(socket.AF_UNIX) as one:
+        one.setblocking(False)  # whoever has no time to accept is there all the same
+        if one.connect_ex(path) != errno.ECONNREFUSED:
+            raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE))
+    os.unlink(path)
+
+
+@contextlib.contextmanager
+def removing(path: str | None) -> Iterator[None]:
+    """Remove the socket of this path in the end, unless another has taken its place."""
+    own = None if path is None else Watched(path)
+    try:
+        yield
+    finally:
+        if path is not None and own is not None and not own.has_changed():
+            os.unlink(path)
 
 
 def url(settings: ServerSettings, listener: socket.socket) -> str:
