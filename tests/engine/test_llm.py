@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 from tests.support.guided import save_model
@@ -23,6 +24,7 @@ from tests.support.shop import open_shop
 from quire_engine import LLM, EngineConfig, SamplingParams
 from quire_engine.engine import Engine
 from quire_engine.errors import EngineStopped, GrammarError, PromptTooLong, RequestError
+from quire_engine.runner.eager import EagerRunner
 from quire_engine.scheduling.batch import Batch
 from quire_protocol import BeamSearchParams, LogitsProcessorConstructor, StructuredOutputsParams
 
@@ -276,3 +278,26 @@ def test_after_a_reset_no_prompt_finds_what_was_computed_before(llm: LLM) -> Non
     found = [llm.generate([prompt], GREEDY, use_tqdm=False)[0].num_cached_tokens for _ in range(2)]
     assert llm.reset_prefix_cache()
     assert [*found, llm.generate([prompt], GREEDY, use_tqdm=False)[0].num_cached_tokens] == [0, 16, 0]
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_asleep_nothing_of_weights_and_cache_is_kept(tmp_path: Path, native: bool) -> None:
+    llm = LLM(save_model(tmp_path), progress=False, device="cpu", max_model_len=128, native=native)
+    runner = llm.engine.runner
+    assert isinstance(runner, EagerRunner)
+    before = texts(llm, "a", GREEDY)
+    held = [ref(runner.cache.keys[0]), ref(runner._forward)]
+    del runner
+    llm.sleep()
+    assert [each() for each in held] == [None, None]
+    assert llm.reset_prefix_cache()
+    assert llm.get_default_sampling_params() is not None
+    llm.wake_up()
+    assert texts(llm, "a", GREEDY) == before
+    llm.close()
+
+
+def test_asleep_there_is_no_engine(llm: LLM) -> None:
+    engine = ref(llm.engine)
+    llm.sleep()
+    assert engine() is None

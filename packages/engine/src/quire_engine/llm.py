@@ -85,7 +85,8 @@ class LLM:
         self._load = load
         self._is_sleeping = False
         self.tokenizer = load_tokenizer(self.config)
-        decisions, tokenizer = self.engine.decisions, self.tokenizer
+        self._decisions = decisions = self.engine.decisions
+        tokenizer = self.tokenizer
         self._renderer = (
             None
             if tokenizer is None
@@ -151,32 +152,33 @@ class LLM:
 
     def get_default_sampling_params(self) -> SamplingParams:
         """What is used when no sampling parameters are given: the checkpoint's own defaults."""
-        defaults = dict(self.engine.decisions.sampling_defaults)
+        defaults = dict(self._decisions.sampling_defaults)
         if "max_new_tokens" in defaults:
             defaults["max_tokens"] = defaults.pop("max_new_tokens")
         return SamplingParams(**defaults)
 
     def reset_prefix_cache(self) -> bool:
         """Let no later prompt find what was computed for earlier ones; True, as that is always done."""
-        self.engine.reset_prefix_cache()
+        if not self._is_sleeping:  # else there is nothing to find
+            self.engine.reset_prefix_cache()
         return True
 
     def sleep(self) -> None:
         """Give the memory of weights and cache back, until wake_up()."""
         if not self._is_sleeping:
-            self.engine.close()
             self._is_sleeping = True
+            self.engine.close()
+            del self.engine
 
     def wake_up(self) -> None:
         """Load the model again."""
         if self._is_sleeping:
-            self.engine = self._load(as_settled(self.config, self.engine.decisions), progress=False)
+            self.engine = self._load(as_settled(self.config, self._decisions), progress=False)
             self._is_sleeping = False
 
     def close(self) -> None:
-        """Give the device back."""
-        if not self._is_sleeping:
-            self.engine.close()
+        """Give the device back, as sleep() does."""
+        self.sleep()
 
     def _encoded(self, prompt: Prompt) -> tuple[str | None, list[int]]:
         """The prompt's text, if it has one, and its ids."""
@@ -205,7 +207,7 @@ class LLM:
             for (text, ids), one in zip(prompts, each, strict=True)
         ]
         for question in questions:
-            check_request(question.request, self.engine.decisions, has_tokenizer=self.tokenizer is not None)
+            check_request(question.request, self._decisions, has_tokenizer=self.tokenizer is not None)
         self._warn_of_extra_args(questions)
         self._compute(questions, use_tqdm)
         return [question.answered() for question in questions]
@@ -213,7 +215,7 @@ class LLM:
     def _warn_of_extra_args(self, questions: Iterable[_Question]) -> None:
         """Say which extra arguments go without effect, as no extension takes them."""
         given = {name for each in questions for name in each.request.sampling_params.extra_args or ()}
-        for name in sorted(given.difference(self.engine.decisions.xargs)):
+        for name in sorted(given.difference(self._decisions.xargs)):
             warnings.warn(f"extra_args.{name} is taken by no extension here: it has no effect.", stacklevel=4)
 
     def _request(self, ids: list[int], params: SamplingParams, beam_search: BeamSearchParams | None) -> GenerateRequest:

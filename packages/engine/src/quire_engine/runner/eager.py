@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, replace
@@ -212,4 +213,9 @@ class EagerRunner:
         return False
 
     def close(self) -> None:
-        """Nothing to stop; memory goes with the runner."""
+        """Let go of weights and cache: their memory is free when this returns, if nobody else holds them."""
+        for held in ("_forward", "_cache", "_sampler", "_drawn"):
+            vars(self).pop(held, None)
+        gc.collect()  # the parts of a model hold each other
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
