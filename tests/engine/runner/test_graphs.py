@@ -61,9 +61,24 @@ def test_a_cache_that_holds_no_numbers_is_no_reason_to_stay_eager(eager: Engine)
     eager.runner.cache.keys[0][0] = torch.nan  # type: ignore[attr-defined]
     assert not engine.improve()
     assert runner.refusal is None
-    assert runner.mend([0, 1]) == [0]
-    assert engine.improve()
+    assert engine.improve()  # on the next block
     assert runner.shapes
+    assert runner.mend([0, 1]) == [0]
+
+
+def test_a_graph_that_cannot_be_proven_is_not_captured_again_at_once(
+    eager: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "PATIENCE", 4)
+    capture = PlainCapture()
+    engine, runner = graph_engine(eager, capture)
+    keys = eager.runner.cache.keys[0]  # type: ignore[attr-defined]
+    bad = [len(keys) - 2, len(keys) - 1]
+    keys[bad], runner._block = torch.nan, bad[0]
+    answer(engine, [([80], SamplingParams(temperature=0, max_tokens=12, ignore_eos=True))])
+    assert runner.mend(bad) == bad
+    assert capture.captured == 3  # in the 4th, the 8th and the 12th step: on another block each time
+    assert runner.shapes == {Shape(1, one_each=True)}
 
 
 def test_serving_begins_eagerly_and_graphs_are_captured_when_idle(eager: Engine) -> None:

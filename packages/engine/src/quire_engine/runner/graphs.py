@@ -143,8 +143,11 @@ class StaticInputs:
         self.lengths[real:spans].zero_()
         self.tables[:real, : layout.tables.shape[1]].copy_(layout.tables)
 
-    def make_up(self, shape: Shape, vocab_size: int, seed: int) -> None:
-        """Fill in a step that stores nothing: rows with any ids at any positions, each in a span of its own."""
+    def make_up(self, shape: Shape, vocab_size: int, seed: int, block: int) -> None:
+        """Fill in a step that stores nothing: rows with any ids at any positions, each in a span of its own.
+
+        What they read is in one block of the cache, over and over.
+        """
         generator = torch.Generator().manual_seed(seed)
 
         def numbers(count: int, below: int) -> Tensor:
@@ -157,7 +160,7 @@ class StaticInputs:
         self.sampled_rows[:spans].copy_(numbers(spans, rows))
         self.starts[: spans + 1].copy_(torch.arange(spans + 1))
         self.lengths[:spans].copy_(1 + numbers(spans, self._max_model_len))
-        self.tables[:spans].zero_()
+        self.tables[:spans].fill_(block)
 
 
 class GraphRunner:
@@ -173,6 +176,8 @@ class GraphRunner:
         self._vocab_size = vocab_size
         self._graphs: dict[Shape, Work] = {}
         self._missed: Counter[Shape] = Counter()
+        self._block = 0
+        """Of the cache, which graphs are proven on."""
         self._served = False
         self._logits = torch.empty(0)
         """[S, V] that all graphs answer in; what each one made on the way is free for the next."""
@@ -210,8 +215,9 @@ class GraphRunner:
         self._eager.warm_up()
 
     def close(self) -> None:
-        """Let go of the graphs, and of the rest."""
+        """Let go of the graphs, of what they answer in, and of the rest."""
         self._graphs.clear()
+        self._logits = torch.empty(0)
         self._eager.close()
 
     @property
@@ -249,6 +255,9 @@ class GraphRunner:
             graph = self._proven(shape)
             if graph is not None:
                 self._graphs[shape] = graph
+            else:
+                self._missed[shape] = 0  # not in the next step again: it would take as long, perhaps for nothing
+                self._block = (self._block + 1) % len(self._eager.cache.keys[0])
         except CaptureRefused as refused:
             self.refusal = str(refused)
             self._graphs.clear()
@@ -258,7 +267,7 @@ class GraphRunner:
     def _proven(self, shape: Shape) -> Work | None:
         """Capture with one set of inputs, and compare with the pass itself on another.
 
-        None if nothing can be compared: a block that is read may hold no numbers, until somebody's error shows it.
+        None if nothing can be compared: the block that is read may hold no numbers, until somebody's error shows it.
         """
         inputs, spans = self._inputs, self._inputs.spans(shape)
 
@@ -266,12 +275,12 @@ class GraphRunner:
             rows, ids, positions = inputs.sampled_rows[:spans], inputs.ids[: shape.rows], inputs.positions[: shape.rows]
             return self._eager.logits(ids, positions, rows, inputs.layout(shape))
 
-        inputs.make_up(shape, self._vocab_size, seed=1)
+        inputs.make_up(shape, self._vocab_size, seed=1, block=self._block)
         first = compute()  # compiles what is not compiled yet, and says what logits look like
         if not self._logits.numel():
             self._logits = first.new_empty(len(inputs.lengths), first.shape[1])
         graph = self._capture(lambda: self._logits[:spans].copy_(compute()))
-        inputs.make_up(shape, self._vocab_size, seed=2)
+        inputs.make_up(shape, self._vocab_size, seed=2, block=self._block)
         got, wanted = graph().float(), compute().float()
         distance = float((got - wanted).norm() / wanted.norm())
         if not wanted.isfinite().all():
