@@ -12,6 +12,7 @@ from tests.support.served import Api, Served
 
 from quire_engine.timing import Timing
 from quire_protocol import CompletionResponseStreamChoice, CompletionStreamResponse
+from quire_server.errors import AnswerFailed
 from quire_server.measured import measured
 from quire_server.timings import combined, request_metrics, server_timing
 
@@ -138,6 +139,25 @@ def texts(chunks: list[dict[str, Any]]) -> dict[int, str]:
     for choice in (choice for chunk in chunks for choice in chunk["choices"]):
         answers[choice["index"]] = answers.get(choice["index"], "") + choice["text"]
     return answers
+
+
+def test_an_error_comes_behind_the_chunk_that_might_have_been_the_last() -> None:
+    whole = CompletionResponseStreamChoice(index=0, text="x", finish_reason="stop")
+    last = CompletionStreamResponse(model="tiny", choices=[whole])
+
+    async def chunks() -> AsyncGenerator[list[CompletionStreamResponse]]:
+        yield [last]
+        raise AnswerFailed("The other choice broke.")
+
+    found: list[object] = []
+
+    async def scenario() -> None:
+        async for come in measured(chunks(), None):
+            found.extend(come)
+
+    with pytest.raises(AnswerFailed, match="The other choice broke"):
+        asyncio.run(scenario())
+    assert found == [last]
 
 
 def test_no_chunk_waits_for_its_next_but_one_that_may_be_the_last() -> None:

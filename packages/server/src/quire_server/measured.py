@@ -27,15 +27,20 @@ async def measured(chunks: Chunks, account: Account | None) -> AsyncGenerator[li
     """The same chunks, the last one with `metrics` if they were asked for.
 
     Which one is last is known when no other comes. So a chunk that may be the last, as it ends a choice or brings none,
-    waits for the next; all others go out as they come.
+    waits for the next; all others go out as they come. Where an error comes instead of a next one, it goes out before.
     """
     held: BaseModel | None = None
-    async with aclosing(chunks):
-        async for come in chunks:
-            *before, last = come if held is None else [held, *come]
-            held = last if not isinstance(last, TextChunk) and _may_be_last(last) else None
-            if found := before if held is not None else [*before, last]:
-                yield found
+    try:
+        async with aclosing(chunks):
+            async for come in chunks:
+                *before, last = come if held is None else [held, *come]
+                held = last if not isinstance(last, TextChunk) and _may_be_last(last) else None
+                if found := before if held is not None else [*before, last]:
+                    yield found
+    except Exception:
+        if held is not None:
+            yield [held]
+        raise
     if held is not None:
         yield [with_metrics(held, account)]
 
