@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.support.served import Api, error_of
+from tests.support.served import Api, Served, error_of
 
 from quire_engine.errors import (
     DeadlineUnreachable,
@@ -15,6 +15,7 @@ from quire_engine.errors import (
 )
 from quire_protocol import ERROR_REASONS
 from quire_server.errors import AnswerFailed, DeadlineExceeded, ModelNotFound, ShuttingDown, describe, headers_of
+from quire_server.kept import NoPlace
 
 CHAT = "/v1/chat/completions"
 TEXT = "/v1/completions"
@@ -29,7 +30,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
         (PromptTooLong("long.", param="prompt"), 400, "BadRequestError", "prompt"),
         (ModelNotFound("who?", param="model"), 404, "NotFoundError", "model"),
         (Overloaded("full."), 429, "RateLimitError", None),
-        (EngineStopped("gone."), 500, "InternalServerError", None),
+        (EngineStopped("gone."), 503, "ServiceUnavailableError", None),
         (AnswerFailed("broken."), 500, "InternalServerError", None),
         (QuireError("other."), 500, "InternalServerError", None),
     ],
@@ -44,17 +45,13 @@ def test_each_of_our_exceptions_has_a_status(error: QuireError, status: int, kin
     [
         (Overloaded("full.", retry_after=2.1), 429, "queue_full", {"Retry-After": "3"}),
         (Overloaded("full.", retry_after=0.0), 429, "queue_full", {"Retry-After": "1"}),
-        (
-            DeadlineUnreachable("late.", retry_after=5.0),
-            429,
-            "deadline_unreachable",
-            {"Retry-After": "5", "x-should-retry": "false"},
-        ),
+        (DeadlineUnreachable("late.", retry_after=5.0), 429, "deadline_unreachable", {"Retry-After": "5"}),
+        (NoPlace("kept.", retry_after=1.0), 429, "too_many_kept", {"Retry-After": "1"}),
         (DeadlineExceeded("late."), 504, "deadline_exceeded", {"x-should-retry": "false"}),
         (ShuttingDown("bye.", retry_after=4.0), 503, "shutting_down", {"Retry-After": "4", "Connection": "close"}),
         (AnswerFailed("broken."), 500, "faulty_request", {"x-should-retry": "false"}),
         (RequestError("no."), 400, None, {}),
-        (EngineStopped("gone."), 500, None, {}),
+        (EngineStopped("gone."), 503, None, {}),
         (ZeroDivisionError(), 500, None, {}),
     ],
 )
@@ -70,6 +67,21 @@ def test_what_nobody_foresaw_is_logged_and_not_told(caplog: pytest.LogCaptureFix
     info = describe(ZeroDivisionError("/home/somebody/secret.py")).error
     assert (info.code, info.message) == (500, "The server met an error of its own.")
     assert "secret.py" in caplog.text
+
+
+@pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "broken"}], ids=["plain", "kept"])
+def test_what_nobody_foresaw_is_told_with_all_that_other_answers_carry(engine: Served, key: dict[str, str]) -> None:
+    api = engine.api(allowed_origins=("https://app.test",))
+
+    @api.app.post("/broken")
+    async def broken() -> None:
+        raise ZeroDivisionError
+
+    answer = api.request("POST", "/broken", headers={"X-Request-Id": "mine", "Origin": "https://app.test", **key})
+    assert (answer.status_code, error_of(answer)["message"]) == (500, "The server met an error of its own.")
+    assert answer.headers["x-request-id"] == "mine"
+    assert answer.headers["access-control-allow-origin"] == "https://app.test"
+    assert answer.headers["server-timing"].startswith("total;dur=")
 
 
 @pytest.mark.parametrize(

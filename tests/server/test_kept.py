@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from quire_engine.errors import Overloaded
-from quire_server.kept import PIECE, KeptAnswer, KeptAnswers, Owned
+from quire_server.kept import AHEAD, PIECE, KeptAnswer, KeptAnswers, NoPlace, Owned
 
 PATIENCE = 30.0
 KIB = 1024
@@ -106,8 +105,69 @@ def test_where_all_are_being_made_a_new_one_is_refused() -> None:
     async def check() -> None:
         kept = table(most=1)
         begun(kept, "a")
-        with pytest.raises(Overloaded, match="--max-kept-answers"):
+        with pytest.raises(NoPlace, match="--max-kept-answers"):
             begun(kept, "b")
+
+    run(check())
+
+
+def test_who_holds_most_places_gives_one_up_for_who_holds_fewer() -> None:
+    async def check() -> None:
+        kept = table(most=4)
+        many = [begun(kept, str(number), "many") for number in range(4)]
+        few = [begun(kept, str(number), "few") for number in range(2)]
+        assert [each.is_kept for each in (*many, *few)] == [True, True, False, False, True, True]
+        assert many[2].unread.is_set()  # nobody read it, so it ends
+        for owner in ("many", "few"):
+            with pytest.raises(NoPlace):  # both hold half
+                begun(kept, "more", owner)
+
+    run(check())
+
+
+def test_of_places_too_an_answer_that_is_complete_is_given_up_first() -> None:
+    async def check() -> None:
+        kept = table(most=4)
+        one = begun(kept, "a", "one")
+        many = [begun(kept, str(number), "many") for number in range(3)]
+        for each in (one, many[1]):
+            each.end()
+        begun(kept, "a", "new")
+        assert [each.is_kept for each in (one, *many)] == [True, True, False, True]
+
+    run(check())
+
+
+def test_who_has_most_bytes_makes_room_for_them() -> None:
+    async def check() -> None:
+        kept = table(most_bytes=8 * KIB)
+        small, large = begun(kept, "a", "one"), begun(kept, "a", "many")
+        kept.write(small, [bytes(2 * KIB)])
+        small.end()
+        kept.write(large, [bytes(4 * KIB)])
+        kept.write(large, [bytes(3 * KIB)])
+        assert (small.is_kept, large.is_kept) == (True, False)
+        assert kept.size == 2 * KIB + PIECE
+
+    run(check())
+
+
+def test_a_writer_waits_for_readers_only_where_nobody_can_come_back() -> None:
+    async def check() -> None:
+        kept = table(most_bytes=4 * AHEAD)
+        answer = begun(kept, "a")
+        with kept.reading(answer, 0) as reader, kept.reading(answer, 0) as slow:
+            kept.write(answer, [bytes(AHEAD)] * 2)
+            assert answer.has_room.is_set()
+            kept.forget(answer)
+            assert not answer.has_room.is_set()
+            await answer.read(reader)
+            assert not answer.has_room.is_set()
+            await answer.read(slow)
+            assert answer.has_room.is_set()
+            kept.write(answer, [bytes(AHEAD)])
+            assert not answer.has_room.is_set()
+        assert answer.has_room.is_set()  # those who left are not waited for
 
     run(check())
 

@@ -2,7 +2,9 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
+import sys
+import threading
+from collections.abc import AsyncGenerator, Mapping
 from itertools import count
 from typing import Any
 
@@ -11,6 +13,10 @@ import pytest
 from tests.support.served import Api, Served, error_of
 
 from quire_protocol import sse
+from quire_server import resume
+from quire_server.kept import AHEAD, KeptAnswers
+from quire_server.ledger import HttpLedger
+from quire_server.resume import Resume
 
 CHAT, COMPLETIONS, GENERATE = "/v1/chat/completions", "/v1/completions", "/inference/v1/generate"
 LONG = {"prompt": "a b c", "max_tokens": 40, "temperature": 1, "ignore_eos": True}
@@ -189,6 +195,23 @@ def test_an_event_that_was_never_sent_is_gone(api: Api, key: str) -> None:
     assert post(api, key, STREAM, last_event_id=f"{name}-{len(found) + 9}").status_code == 410
 
 
+def test_an_event_means_nothing_to_who_cannot_stream(api: Api) -> None:
+    headers = {"Last-Event-ID": "0" * 32 + "-1"}
+    assert api.request("DELETE", "/v1/requests/nobody", headers=headers).status_code == 404
+
+
+def test_a_body_that_is_too_large_is_refused_with_an_event_too(engine: Served, key: str) -> None:
+    api = engine.api(max_body_bytes=1024)
+    begun = cut(api, {**STREAM, "max_tokens": 100}, {"Idempotency-Key": key}, after=2)
+    headers = {"Last-Event-ID": str(events(begun)[-1].id)}
+
+    async def pieces() -> AsyncGenerator[bytes]:
+        for _ in range(9):
+            yield b" " * 900
+
+    assert api.request("GET", COMPLETIONS, content=pieces(), headers=headers).status_code == 413
+
+
 def test_an_id_that_is_not_ours_is_passed_over(api: Api, key: str) -> None:
     assert post(api, key, LONG, last_event_id="17").status_code == 200
 
@@ -238,3 +261,84 @@ def test_a_full_table_is_429(engine: Served, key: str) -> None:
         refusal = post(api, f"{key}-2", LONG)
         assert (refusal.status_code, refusal.headers["retry-after"]) == (429, "1")
         assert "--max-kept-answers" in error_of(refusal)["message"]
+        assert error_of(refusal)["reason"] == "too_many_kept"
+
+
+def test_answers_that_repeat_one_are_counted_to_its_route(engine: Served, key: str) -> None:
+    api = engine.api()
+    for _ in range(3):
+        post(api, key, LONG)
+    counted = next(reader for reader in api.app.state.readers if isinstance(reader, HttpLedger))
+    assert counted.requests == {("POST", "2xx", COMPLETIONS): 3}
+
+
+class Bodies:
+    """An application that takes a request, looks at it, and answers with many bytes."""
+
+    def __init__(self, pieces: int = 1, size: int = 1) -> None:
+        self.pieces = pieces
+        self.size = size
+        self.sent = 0
+        self.holders = 0
+        """How many hold the request's body, beside the application."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        body = (await receive()).pop("body")
+        self.holders = sys.getrefcount(body) - 2  # the variable, and the argument
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for number in range(1, self.pieces + 1):
+            await send({"type": "http.response.body", "body": bytes(self.size), "more_body": number < self.pieces})
+            self.sent = number
+
+
+def asked(app: Resume, send: Any, size: int = 1000) -> Any:
+    """A request under a key, of so many bytes."""
+    messages: list[Any] = [{"type": "http.request", "body": bytes(size), "more_body": False}]
+
+    async def receive() -> Any:
+        return messages.pop() if messages else await asyncio.Event().wait()
+
+    headers = [(b"idempotency-key", b"a")]
+    return app({"type": "http", "method": "POST", "path": "/", "headers": headers, "state": {}}, receive, send)
+
+
+def test_nobody_keeps_the_body_once_it_is_read(engine: Served) -> None:
+    app = Bodies()
+
+    async def send(message: Any) -> None:
+        pass
+
+    engine.run(asked(Resume(app, KeptAnswers(1.0, 4, 1024)), send))
+    assert app.holders <= 0
+
+
+def test_an_answer_too_large_to_be_kept_waits_for_its_reader(engine: Served) -> None:
+    app, ahead = Bodies(pieces=40, size=AHEAD // 2), []
+    read = 0
+
+    async def send(message: Any) -> None:
+        nonlocal read
+        read += len(message.get("body", b""))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        ahead.append(app.sent - read // app.size)
+
+    engine.run(asked(Resume(app, KeptAnswers(1.0, 4, 1024)), send))
+    assert read == app.pieces * app.size
+    assert max(ahead) <= 3
+
+
+def test_a_large_body_is_digested_where_it_holds_up_nobody(engine: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    digest, seen = resume._digest, set()
+
+    def seen_digest(scope: Any, body: bytes) -> bytes:
+        seen.add(threading.current_thread())
+        return digest(scope, body)
+
+    async def send(message: Any) -> None:
+        pass
+
+    monkeypatch.setattr(resume, "_digest", seen_digest)
+    engine.run(asked(Resume(Bodies(), KeptAnswers(1.0, 4, 1024)), send, size=resume.LARGE))
+    assert len(seen) == 1
+    assert threading.current_thread() not in seen  # where the event loop runs

@@ -190,6 +190,20 @@ def test_the_sender_is_called_as_the_environment_says(
     assert (told["service.name"], told["deployment.environment.name"]) == ("my-service", "staging")
 
 
+def test_the_framework_adds_no_spans_of_its_own(engine: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    trace = pytest.importorskip("opentelemetry.trace")
+    asked: list[Any] = []
+
+    class Global(trace.TracerProvider):  # type: ignore[misc, name-defined]
+        def get_tracer(self, *names: Any, **options: Any) -> Any:
+            asked.append(names)
+            return trace.NoOpTracer()
+
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", Global())
+    assert engine.api().get("/health").status_code == 200
+    assert not asked
+
+
 def test_every_operation_is_a_route(api: Api) -> None:
     assert OPERATIONS.keys() <= api.get("/openapi.json").json()["paths"].keys()
 

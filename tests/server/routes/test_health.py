@@ -25,7 +25,7 @@ def test_an_engine_that_has_ended_is_not() -> None:
         answer = api.get("/health")
         assert (answer.status_code, error_of(answer)["type"]) == (503, "ServiceUnavailableError")
         assert api.get("/readyz").status_code == 503
-        assert api.refusal("/v1/completions", prompt="x")["code"] == 500
+        assert api.refusal("/v1/completions", prompt="x")["code"] == 503
 
 
 def test_a_server_that_is_about_to_end_is_healthy_but_not_ready_and_refuses_what_comes(engine: Served) -> None:

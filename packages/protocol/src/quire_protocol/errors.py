@@ -34,12 +34,12 @@ ERROR_TYPES: Mapping[int, str] = MappingProxyType(
 ERROR_REASONS: Mapping[str, str] = MappingProxyType(
     {
         "queue_full": "The waiting line is full; nothing was computed.",
+        "too_many_kept": "As many answers are being made or read as the server keeps; nothing was computed.",
         "deadline_unreachable": "The request would not have been answered before its deadline; nothing was computed.",
         "deadline_exceeded": "The deadline passed before there was anything to answer with.",
         "engine_restarting": "The engine is not there at the moment, and comes back.",
         "engine_sleeping": "The engine was sent to sleep, and comes back when it is woken up.",
         "shutting_down": "The server is about to end; another one may answer.",
-        "request_cancelled": "Somebody who may do so ended the request.",
         "faulty_request": "The request made the engine fail, and would again; nobody else was affected.",
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
 from starlette.middleware import Middleware
@@ -16,7 +17,7 @@ from quire_server.__about__ import __version__
 from quire_server.access import AccessLog, log_request
 from quire_server.accounts import Accounts, Reader, note_outputs
 from quire_server.dependencies import Serving, admin_only
-from quire_server.errors import install_error_answers
+from quire_server.errors import Unforeseen, install_error_answers
 from quire_server.formats import answers_of
 from quire_server.kept import KeptAnswers
 from quire_server.ledger import EngineLedger, HttpLedger
@@ -27,6 +28,24 @@ from quire_server.routes import ADMIN, routers
 from quire_server.settings import ServerSettings
 from quire_server.streams import WARNINGS_HEADER
 from quire_server.tracing import Tracer
+
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
+
+EXPOSED = (
+    "X-Request-Id",
+    "Retry-After",
+    "x-should-retry",
+    "Server-Timing",
+    WARNINGS_HEADER,
+    USER_HEADER,
+    "Preference-Applied",
+    REPLAYED,
+)
+"""Headers of answers that the scripts of an allowed origin may read."""
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "auto_configure": False}
+"""FastAPI's own tells of every request once more, where a process has OpenTelemetry set up."""
 
 
 def build_app(settings: ServerSettings) -> FastAPI:
@@ -40,6 +59,7 @@ def build_app(settings: ServerSettings) -> FastAPI:
         version=__version__,
         description="The OpenAI API, served by Quire.",
         middleware=middleware(settings, readers),
+        telemetry=NO_TELEMETRY,
         redirect_slashes=False,  # it would answer with whatever Host a request names
         openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
     )
@@ -98,7 +118,7 @@ def middleware(settings: ServerSettings, readers: list[Reader]) -> list[Middlewa
         allow_methods=settings.allowed_methods,
         allow_headers=settings.allowed_headers,
         allow_credentials=settings.allow_credentials,
-        expose_headers=("X-Request-Id", WARNINGS_HEADER, USER_HEADER, "Preference-Applied", REPLAYED),
+        expose_headers=EXPOSED,
     )
     public_paths = PUBLIC_PATHS.union(settings.public_paths)
     resume = Middleware(
@@ -106,9 +126,10 @@ def middleware(settings: ServerSettings, readers: list[Reader]) -> list[Middlewa
     )
     return [
         Middleware(Accounts, readers=readers, tells_metrics=settings.enable_per_request_metrics),
-        *([cors] if settings.allowed_origins else []),
         Middleware(RequestIds),
+        *([cors] if settings.allowed_origins else []),
         Middleware(AnswerHeaders),
+        Middleware(Unforeseen),
         Middleware(Guard, keys=settings.read_keys(), public_paths=public_paths),
         Middleware(BodyLimit, limit=settings.max_body_bytes, patience=settings.timeout_body),
         *([resume] if settings.stream_grace else []),

@@ -16,10 +16,12 @@ from typing import NamedTuple
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from quire_engine.errors import DeadlineUnreachable, Overloaded, QuireError, RequestError
+from quire_engine.errors import DeadlineUnreachable, EngineStopped, Overloaded, QuireError, RequestError
 from quire_protocol.errors import ERROR_TYPES, ErrorInfo, ErrorResponse
-from quire_server.accounts import note_reason
+from quire_server.accounts import account_of_this_request, note_reason
+from quire_server.kept import NoPlace
 
 logger = logging.getLogger("quire")
 
@@ -65,18 +67,20 @@ TOLD: tuple[tuple[type[QuireError], Told], ...] = (
     (ModelNotFound, Told(HTTPStatus.NOT_FOUND)),
     (RequestNotFound, Told(HTTPStatus.NOT_FOUND)),
     (RequestError, Told(HTTPStatus.BAD_REQUEST)),
-    (DeadlineUnreachable, Told(HTTPStatus.TOO_MANY_REQUESTS, "deadline_unreachable", is_final=True)),
+    (DeadlineUnreachable, Told(HTTPStatus.TOO_MANY_REQUESTS, "deadline_unreachable")),
+    (NoPlace, Told(HTTPStatus.TOO_MANY_REQUESTS, "too_many_kept")),
     (Overloaded, Told(HTTPStatus.TOO_MANY_REQUESTS, "queue_full")),
     (DeadlineExceeded, Told(HTTPStatus.GATEWAY_TIMEOUT, "deadline_exceeded", is_final=True)),
     (ShuttingDown, Told(HTTPStatus.SERVICE_UNAVAILABLE, "shutting_down")),
     (AnswerFailed, Told(HTTPStatus.INTERNAL_SERVER_ERROR, "faulty_request", is_final=True)),
+    (EngineStopped, Told(HTTPStatus.SERVICE_UNAVAILABLE)),
     (QuireError, Told(HTTPStatus.INTERNAL_SERVER_ERROR)),
 )
 """How our own exceptions are told: the first line that fits."""
 
 UNFORESEEN = "The server met an error of its own."
 
-REASONS: Mapping[int, str] = {
+ROUTER_WORDS: Mapping[int, str] = {
     HTTPStatus.NOT_FOUND: "There is no {path} here.",
     HTTPStatus.METHOD_NOT_ALLOWED: "{path} does not take {method}; use {allowed}.",
 }
@@ -130,6 +134,26 @@ def error_answer(error: ErrorResponse, headers: Mapping[str, str] | None = None)
     return Response(content, error.error.code, dict(headers or {}), media_type="application/json")
 
 
+class Unforeseen:
+    """Answers what nobody foresaw inside of the middlewares that give each answer its headers, and raises it again.
+
+    So this answer too can be found by its id, and read by a web page; and the server's own log has the traceback.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        try:
+            await self.app(scope, receive, send)
+        except Exception:
+            account = account_of_this_request()
+            if account is not None and not account.status:  # an answer that has begun can only break off
+                await _unforeseen()(scope, receive, send)
+            raise
+
+
 def install_error_answers(app: FastAPI) -> None:
     """Answer every exception that a route raises."""
     app.add_exception_handler(QuireError, _answer_ours)
@@ -150,13 +174,17 @@ async def _answer_body(request: Request, error: Exception) -> Response:
 async def _answer_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     allowed = (error.headers or {}).get("Allow", "another method")
-    reason = REASONS.get(error.status_code, "{detail}")
-    text = reason.format(path=request.scope["path"][:200], method=request.method, allowed=allowed, detail=error.detail)
+    words = ROUTER_WORDS.get(error.status_code, "{detail}")
+    text = words.format(path=request.scope["path"][:200], method=request.method, allowed=allowed, detail=error.detail)
     return error_answer(envelope(text, error.status_code), error.headers)
 
 
 async def _answer_unforeseen(request: Request, error: Exception) -> Response:
-    # Starlette raises it again after this answer, so that the server's own log has the traceback.
+    # Only what is met outside of Unforeseen comes here. Starlette raises it again, too.
+    return _unforeseen()
+
+
+def _unforeseen() -> Response:
     return error_answer(envelope(UNFORESEEN, HTTPStatus.INTERNAL_SERVER_ERROR))
 
 

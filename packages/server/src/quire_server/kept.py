@@ -2,12 +2,14 @@
 
 An answer is written once and read any number of times, by each reader from a place of its own. It is kept while
 somebody reads it and for a grace after that; one that nobody reads any more, and that is not complete, ends with it.
+Where there is too little room, whoever has taken most of it makes some.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +19,12 @@ from quire_protocol.base import random_uuid
 
 PIECE = 64
 """Bytes that a piece takes beside its own."""
+AHEAD = 256 * 1024
+"""Bytes that the writer of an answer may be ahead of its readers, where nobody can come back for them."""
+
+
+class NoPlace(Overloaded):
+    """As many answers are kept as may be, and none can be forgotten in favour of a new one."""
 
 
 class Owned(NamedTuple):
@@ -54,8 +62,12 @@ class KeptAnswer:
         self.is_kept = True
         self.unread = asyncio.Event()
         """Set once nobody reads it any more, or ever will."""
+        self.has_room = asyncio.Event()
+        """Set unless its writer should wait for its readers; only one that is not kept any more ever should."""
+        self.has_room.set()
         self.readers: list[Reader] = []
         self._pieces: list[bytes] = []
+        self._held = 0
         self._dropped = 0
         self._news = asyncio.Event()
 
@@ -72,14 +84,17 @@ class KeptAnswer:
     def write(self, pieces: Sequence[bytes]) -> None:
         """Add pieces."""
         self._pieces += pieces
-        self.size += sum(map(len, pieces)) + PIECE * len(pieces)
-        self._drop_what_was_read()
+        added = _size(pieces)
+        self.size += added
+        self._held += added
+        self.drop_what_was_read()
         self._tell()
 
     def end(self, error: Exception | None = None) -> None:
         """Nothing more comes; the first word on why counts."""
         if not self.is_ended:
             self.is_ended, self.error = True, error
+            self.has_room.set()
             self._tell()
 
     async def begun(self) -> Any:
@@ -98,15 +113,21 @@ class KeptAnswer:
         reader.place = self.length
         if not found and self.error is not None:
             raise self.error
-        self._drop_what_was_read()
+        self.drop_what_was_read()
         return found
 
-    def _drop_what_was_read(self) -> None:
+    def drop_what_was_read(self) -> None:
         """Of an answer that nobody can come back to, a piece that all its readers have had is of no use."""
-        if not self.is_kept:
-            read = min((reader.place for reader in self.readers), default=self.length)
-            del self._pieces[: read - self._dropped]
-            self._dropped = read
+        if self.is_kept:
+            return
+        read = min((reader.place for reader in self.readers), default=self.length) - self._dropped
+        self._held -= _size(self._pieces[:read])
+        del self._pieces[:read]
+        self._dropped += read
+        if self._held <= AHEAD or self.is_ended:
+            self.has_room.set()
+        else:
+            self.has_room.clear()
 
     def _tell(self) -> None:
         self._news.set()
@@ -116,8 +137,9 @@ class KeptAnswer:
 class KeptAnswers:
     """The table of answers that can be had again, within bounds. Use it on one event loop.
 
-    Where there is no room, complete answers that nobody reads are forgotten first, the oldest before the others; then
-    the largest one is: who reads it reads on, but nobody can come back to it.
+    Where there is no room, the owner who has most of it makes some. Complete answers that nobody reads are forgotten
+    first, the oldest before the others. Then, for want of bytes, the largest one is, and for want of a place for
+    somebody else's, the newest: who reads it reads on, but nobody can come back to it.
     """
 
     def __init__(self, grace: float, most: int, most_bytes: int) -> None:
@@ -142,11 +164,11 @@ class KeptAnswers:
         return self._named.get((owner, name))
 
     def begin(self, owned: Owned, asked: bytes) -> KeptAnswer:
-        """Keep a new answer. Overloaded if as many as may be kept are all still being made or read."""
-        if len(self) >= self.most and not self._forget_complete():
-            raise Overloaded(
-                f"{self.most} answers with an Idempotency-Key are being made, the most this server keeps "
-                "(--max-kept-answers): try again, or send the request without one.",
+        """Keep a new answer. NoPlace if there is none, nobody has more of them than its owner, and all are in use."""
+        if len(self) >= self.most and not self._make_place(owned.owner):
+            raise NoPlace(
+                f"As many answers as this server keeps, {self.most} (--max-kept-answers), are being made or read: "
+                "try again, or send the request without an Idempotency-Key.",
                 retry_after=1.0,
             )
         answer = KeptAnswer(owned, asked)
@@ -160,8 +182,7 @@ class KeptAnswers:
         if answer.is_kept:
             self.size += answer.size - before
         while self.size > self.most_bytes:
-            if not self._forget_complete():
-                self.forget(max(self._answers.values(), key=lambda each: each.size))
+            self._make_room()
 
     def forget(self, answer: KeptAnswer) -> None:
         """Keep it no more. One that nobody reads ends."""
@@ -169,6 +190,7 @@ class KeptAnswers:
             answer.is_kept = False
             del self._answers[answer.owned], self._named[answer.owned.owner, answer.name]
             self.size -= answer.size
+            answer.drop_what_was_read()
             if not answer.readers:
                 self._give_up(answer)
 
@@ -183,6 +205,7 @@ class KeptAnswers:
             yield reader
         finally:
             answer.readers.remove(reader)
+            answer.drop_what_was_read()
             if not answer.readers:
                 self._leave(answer)
 
@@ -198,10 +221,36 @@ class KeptAnswers:
             timer.cancel()
         answer.unread.set()
 
-    def _forget_complete(self) -> bool:
-        """Forget the oldest complete answer that nobody reads; False if there is none."""
-        complete = (each for each in self._answers.values() if each.is_ended and not each.readers)
-        oldest = next(complete, None)
-        if oldest is not None:
-            self.forget(oldest)
-        return oldest is not None
+    def _make_place(self, owner: str) -> bool:
+        """Forget an answer, so that there is a place for a new one of this owner; False if none is to be forgotten."""
+        held = Counter([owner, *(each.owner for each in self._answers)])
+        theirs = self._of_largest(held)
+        given = _oldest_idle(theirs)
+        if given is None and held[owner] < max(held.values()):
+            given = theirs[-1]
+        if given is not None:
+            self.forget(given)
+        return given is not None
+
+    def _make_room(self) -> None:
+        """Forget an answer, so that there are bytes for others."""
+        sizes: Counter[str] = Counter()
+        for each in self._answers.values():
+            sizes[each.owned.owner] += each.size
+        theirs = self._of_largest(sizes)
+        self.forget(_oldest_idle(theirs) or max(theirs, key=lambda each: each.size))
+
+    def _of_largest(self, shares: Counter[str]) -> list[KeptAnswer]:
+        """The answers of whoever has the largest share, oldest first; of all who have, where several do."""
+        most = max(shares.values())
+        return [each for each in self._answers.values() if shares[each.owned.owner] == most]
+
+
+def _oldest_idle(answers: Iterable[KeptAnswer]) -> KeptAnswer | None:
+    """The first complete one that nobody reads."""
+    return next((each for each in answers if each.is_ended and not each.readers), None)
+
+
+def _size(pieces: Sequence[bytes]) -> int:
+    """Bytes that these pieces take."""
+    return sum(map(len, pieces)) + PIECE * len(pieces)

@@ -32,6 +32,9 @@ KEY = re.compile(r"[\x20-\x7e]{1,255}")
 EVENT_ID = re.compile(r"([0-9a-f]{32})-(\d{1,9})")
 """The id of an event: its answer's name, and how many pieces the answer has up to and with it."""
 
+LARGE = 64 * 1024
+"""Bytes from which on a body is digested in a thread, so that it holds up nobody's stream."""
+
 REPLAYED = "Idempotent-Replayed"
 """The header of an answer that an earlier request had begun."""
 
@@ -50,6 +53,14 @@ class Place(NamedTuple):
     is_new: bool = False
 
 
+class Head(NamedTuple):
+    """How an answer begins."""
+
+    start: Message
+    route: object
+    """The route that made it; None where none did."""
+
+
 class Resume:
     """Answers a request with an Idempotency-Key once, and gives everybody who asks for it again what is there."""
 
@@ -64,13 +75,16 @@ class Resume:
             return await self.app(scope, receive, send)
         headers = Headers(scope=scope)
         key = headers.get("idempotency-key") if scope["method"] == "POST" else None
-        last = EVENT_ID.fullmatch(headers.get("last-event-id", ""))
+        last = EVENT_ID.fullmatch(headers.get("last-event-id", "")) if scope["method"] in ("GET", "POST") else None
         if key is None and last is None:
             return await self.app(scope, receive, send)
         try:
-            place = self._resumed(scope, last) if key is None else await self._asked(scope, receive, key, last)
+            if key is not None:
+                place = await self._asked(scope, receive, key, last)
+            else:
+                place = await self._resumed(scope, receive, last)
             with self.kept.reading(place.answer, place.pieces) as reader:
-                await unless_gone(self._send(place, reader, send), receive)
+                await unless_gone(self._send(place, reader, scope, send), receive)
         except ClientGone:
             pass
         except HTTPException as refusal:
@@ -85,7 +99,7 @@ class Resume:
             reason = "Idempotency-Key has 1 to 255 visible ASCII characters."
             raise HTTPException(HTTPStatus.BAD_REQUEST, reason)
         body = await _body(receive)
-        asked = _digest(scope, body)
+        asked = await asyncio.to_thread(_digest, scope, body) if len(body) >= LARGE else _digest(scope, body)
         owned = Owned(_owner(scope), key)
         answer = self.kept.find(owned)
         if answer is not None and answer.asked != asked:
@@ -98,31 +112,33 @@ class Resume:
         if answer is not None:
             return Place(answer, 0)
         answer = self.kept.begin(owned, asked)
-        task = asyncio.create_task(self._make(answer, scope, body), name="quire-kept-answer")
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        task = asyncio.create_task(self._make(answer, scope, messages), name="quire-kept-answer")
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         return Place(answer, 0, is_new=True)
 
-    def _resumed(self, scope: Scope, last: re.Match[str] | None) -> Place:
+    async def _resumed(self, scope: Scope, receive: Receive, last: re.Match[str] | None) -> Place:
         """Where the stream goes on that this event was of."""
         assert last is not None
+        await _body(receive)  # of no use, but it may break the limits: that has to be told before an answer begins
         answer = self.kept.named(_owner(scope), last[1])
         if answer is None:
             raise HTTPException(HTTPStatus.GONE, NOT_KEPT)
         return Place(answer, _pieces(answer, last))
 
-    async def _make(self, answer: KeptAnswer, scope: Scope, body: bytes) -> None:
-        """Let the application answer; it sees the client leave once nobody can come back any more."""
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    async def _make(self, answer: KeptAnswer, scope: Scope, messages: list[Message]) -> None:
+        """Let the application answer these; it sees the client leave once nobody can come back any more."""
 
         async def receive() -> Message:
             if messages:
-                return messages.pop()
+                return messages.pop()  # whoever takes the body is the last to have it
             await answer.unread.wait()
             return {"type": "http.disconnect"}
 
         async def send(message: Message) -> None:
             self._write(answer, message, scope)
+            await answer.has_room.wait()
 
         try:
             await self.app(scope, receive, send)
@@ -139,20 +155,20 @@ class Resume:
     def _write(self, answer: KeptAnswer, message: Message, scope: Scope) -> None:
         if message["type"] == "http.response.start":
             told = [(name.lower().encode(), value.encode()) for name, value in _told_beside(scope)]
-            answer.begin({**message, "headers": [*message["headers"], *told]})
+            answer.begin(Head({**message, "headers": [*message["headers"], *told]}, scope.get("route")))
             if message["status"] >= HTTPStatus.BAD_REQUEST:
                 self.kept.forget(answer)  # a refusal is no answer: the same key may try again
         elif message["type"] == "http.response.body":
             if body := message.get("body", b""):
-                self.kept.write(answer, _numbered(answer, body) if _is_stream(answer.head) else [body])
+                self.kept.write(answer, _numbered(answer, body) if _is_stream(answer.head.start) else [body])
             if not message.get("more_body", False):
                 answer.end()
 
-    async def _send(self, place: Place, reader: Reader, send: Send) -> None:
+    async def _send(self, place: Place, reader: Reader, scope: Scope, send: Send) -> None:
         """Send an answer from a place on."""
-        head = await place.answer.begun()
+        start, scope["route"] = await place.answer.begun()
         replayed = [] if place.is_new else [(REPLAYED.lower().encode(), b"true")]
-        await send({**head, "headers": [*head["headers"], *replayed]})
+        await send({**start, "headers": [*start["headers"], *replayed]})
         while pieces := await place.answer.read(reader):
             await send({"type": "http.response.body", "body": pieces, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
