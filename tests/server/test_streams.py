@@ -1,6 +1,7 @@
 """How an answer leaves as events: all of them, an error as one more, and a sign of life while nothing comes."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
@@ -101,6 +102,23 @@ def test_while_nothing_comes_a_comment_does() -> None:
     comments = client.bodies.index(next(body for body in client.bodies if body != KEEP_ALIVE))
     assert comments > 1
     assert len(client.bodies) == comments + 2
+
+
+def test_silence_is_counted_from_the_last_event() -> None:
+    silence = 0.0
+
+    async def come() -> AsyncGenerator[list[ErrorInfo]]:
+        nonlocal silence
+        async for each in spoken("a", silence=0.1):
+            yield each
+        began = time.monotonic()
+        while KEEP_ALIVE not in client.bodies:
+            await asyncio.sleep(0.01)
+        silence = time.monotonic() - began
+
+    client = Client()
+    client_of(EventStream(come(), keep_alive=0.5), client)
+    assert 0.4 < silence < 0.8
 
 
 @pytest.mark.parametrize("keep_alive", [0, PATIENCE])

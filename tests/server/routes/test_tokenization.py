@@ -1,7 +1,11 @@
 """POST /tokenize and /detokenize, GET /tokenizer_info."""
 
+import threading
+
 import pytest
 from tests.support.served import Api, Served
+
+from quire_engine.text.tokenizer import Tokenizer
 
 CONVERSATION = [{"role": "system", "content": "Be terse."}, {"role": "user", "content": "Hi"}]
 
@@ -15,6 +19,19 @@ def test_a_text_goes_to_ids_and_back(api: Api) -> None:
 
 def test_names_are_given_only_when_asked_for(api: Api) -> None:
     assert api.post("/tokenize", prompt="x")["token_strs"] is None
+
+
+def test_names_hold_up_nobodys_stream(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    named, seen = Tokenizer.token_text, set()
+
+    def token_text(tokenizer: Tokenizer, token: int) -> str:
+        seen.add(threading.current_thread())
+        return named(tokenizer, token)
+
+    monkeypatch.setattr(Tokenizer, "token_text", token_text)
+    api.post("/tokenize", prompt="Once upon a time", return_token_strs=True)
+    assert seen
+    assert threading.current_thread() not in seen  # where the event loop runs
 
 
 def test_a_conversation_becomes_the_prompt_that_chat_would_use(api: Api) -> None:

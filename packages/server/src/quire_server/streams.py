@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Protocol, TypeVar
@@ -86,7 +87,8 @@ class EventStream(Response):
         """`keep_alive` is after how many seconds without an event a comment is sent; 0 sends none."""
         self.chunks = chunks
         self.keep_alive = keep_alive
-        self._is_quiet = True
+        self._last = time.monotonic()
+        """When something was sent last."""
         self._has_begun = False
         self._beginning = asyncio.Lock()
         self.status_code = 200
@@ -105,7 +107,7 @@ class EventStream(Response):
         async with aclosing(self.chunks) as chunks:
             try:
                 async for come in chunks:
-                    self._is_quiet = False
+                    self._last = time.monotonic()
                     if not self._has_begun:
                         await self._begin(send)
                     await send({"type": "http.response.body", "body": b"".join(map(encode, come)), "more_body": True})
@@ -133,10 +135,12 @@ class EventStream(Response):
     async def _keep_alive(self, send: Send) -> None:
         """Whenever nothing was sent for a while, send a comment, so that nobody between takes the stream for dead."""
         while True:
-            await asyncio.sleep(self.keep_alive)
-            if self._is_quiet:
+            rest = self._last + self.keep_alive - time.monotonic()
+            if rest > 0:
+                await asyncio.sleep(rest)
+            else:
+                self._last = time.monotonic()
                 await self._send(send, KEEP_ALIVE)
-            self._is_quiet = True
 
 
 async def unless_gone(work: Coroutine[Any, Any, T], receive: Receive) -> T:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from quire_engine.errors import RequestError
 from quire_protocol import DetokenizeRequest, DetokenizeResponse, TokenizeRequest, TokenizeResponse
 from quire_server.bodies import JsonRoute
-from quire_server.dependencies import ServingDep, off_loop
+from quire_server.dependencies import Serving, ServingDep, off_loop
 from quire_server.replies.heading import said_once
 from quire_server.routes.documented import REFUSED
 from quire_server.streams import warning_headers
@@ -15,17 +15,23 @@ from quire_server.streams import warning_headers
 router = APIRouter(route_class=JsonRoute, tags=["tokenization"], responses=REFUSED)
 
 
-@router.post("/tokenize")
-async def tokenize(request: TokenizeRequest, http: Request, out: Response, serving: ServingDep) -> TokenizeResponse:
+@router.post("/tokenize", response_model=TokenizeResponse)
+async def tokenize(request: TokenizeRequest, http: Request, serving: ServingDep) -> Response:
     """The token ids of a text, or of a conversation as the model would see it."""
     warnings = serving.admit(request, http)
-    out.headers.update(warning_headers(warnings))
-    tokens = await off_loop(serving.renderer.tokenize, request)
+    answer = await off_loop(tokenized, request, serving, warnings)
+    return Response(answer, headers=warning_headers(warnings), media_type="application/json")
+
+
+def tokenized(request: TokenizeRequest, serving: Serving, warnings: tuple[str, ...]) -> str:
+    """The answer as JSON, all of it made at once: of a long text it is millions of ids and names."""
+    tokens = serving.renderer.tokenize(request)
     names = [serving.tokenizer.token_text(token) for token in tokens] if request.return_token_strs else None
     max_model_len = serving.engine.decisions.max_model_len
-    return TokenizeResponse(
+    answer = TokenizeResponse(
         count=len(tokens), max_model_len=max_model_len, tokens=tokens, token_strs=names, **said_once(warnings)
     )
+    return answer.model_dump_json()
 
 
 @router.post("/detokenize")
