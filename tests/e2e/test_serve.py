@@ -101,7 +101,7 @@ def test_an_engine_that_ends_too_often_ends_the_server_and_everybody_is_told() -
         assert next(lines).startswith("data: "), answer.status_code
         (engine,) = children(server.process.pid)
         os.kill(engine, signal.SIGKILL)
-        assert events(lines)[-1].json()["error"]["code"] == 500
+        assert events(lines)[-1].json()["error"]["code"] == 503
         assert server.process.wait(END) == Exit.FAILED
 
 
