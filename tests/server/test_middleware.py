@@ -187,6 +187,14 @@ def test_a_browser_may_ask_before_it_has_a_key(engine: Served) -> None:
     assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, "https://app.test")
 
 
+def test_a_browser_is_told_the_id_of_what_it_asked_and_may_read_when_to_come_back(engine: Served) -> None:
+    api = engine.api(allowed_origins=("https://app.test",))
+    asking = {"Origin": "https://app.test", "Access-Control-Request-Method": "POST", "X-Request-Id": "mine"}
+    assert api.request("OPTIONS", "/v1/chat/completions", headers=asking).headers["x-request-id"] == "mine"
+    exposed = api.get("/v1/models", headers={"Origin": "https://app.test"}).headers["access-control-expose-headers"]
+    assert {"X-Request-Id", "Retry-After", "x-should-retry", "Server-Timing"} <= {*exposed.split(", ")}
+
+
 def test_no_origin_is_allowed_unless_named(api: Api) -> None:
     assert "access-control-allow-origin" not in api.get("/health", headers={"Origin": "https://app.test"}).headers
 

@@ -52,7 +52,7 @@ def test_a_free_port_is_found_and_told() -> None:
         port = listener.getsockname()[1]
         assert port > 0
         assert url(settings(), listener) == f"http://127.0.0.1:{port}"
-        assert url(settings(root_path="/llm", ssl_keyfile="x"), listener) == f"https://127.0.0.1:{port}/llm"
+        assert url(settings(root_path="/llm", ssl_keyfile="x"), listener) == f"https://127.0.0.1:{port}"
 
 
 def test_an_address_of_another_machine_cannot_be_listened_on() -> None:

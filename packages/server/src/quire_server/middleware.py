@@ -193,7 +193,7 @@ class BodyLimit:
 
 
 def _path(scope: Scope) -> str:
-    """The path as the router sees it: without the prefix that a proxy left on it."""
+    """The path as the router sees it: without the prefix of `--root-path`, which uvicorn has put before it."""
     path, root = str(scope["path"]), str(scope.get("root_path", ""))
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 

@@ -350,12 +350,12 @@ def removing(path: str | None) -> Iterator[None]:
 
 
 def url(settings: ServerSettings, listener: socket.socket) -> str:
-    """Where the server is to be found, as a client on this machine would write it."""
+    """Where the server is to be found, as a client on this machine would write it: without the prefix of a proxy."""
     if settings.uds is not None:
         return f"unix:{settings.uds}"
     host, port = listener.getsockname()[:2]
     shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
-    return f"{'https' if settings.ssl_keyfile else 'http'}://{shown}:{port}{settings.root_path}"
+    return f"{'https' if settings.ssl_keyfile else 'http'}://{shown}:{port}"
 
 
 def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -37,7 +37,7 @@ class ServerSettings(BaseModel):
     uds: str | None = None
     """Listen on this unix socket instead of an address and a port."""
     root_path: str = ""
-    """Path under which a proxy in front publishes this server."""
+    """Path under which a proxy in front publishes this server, and which it takes off before it passes a request on."""
     ssl_keyfile: str | None = None
     """PEM file with the private key: serve over TLS."""
     ssl_certfile: str | None = None
