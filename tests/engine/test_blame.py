@@ -255,3 +255,13 @@ def test_parts_leave_out_whoever_has_ended_meanwhile() -> None:
     parts = Parts(engine.runner, batch)
     assert len(parts.after(RuntimeError("x"))) == CROWD - 1
     assert all(one.sequence.handle < other.sequence.handle for one, other in pairwise(parts.batch.spans))
+
+
+def test_a_suspect_in_line_changes_nothing_for_those_who_run() -> None:
+    engine = faulty(nobody, async_scheduling=True, max_num_seqs=2)
+    for handle in range(2):
+        engine.add(submission(handle, [handle + 1, 7, 9], max_tokens=30))
+    engine.step()
+    engine.add(suspected(50, 1, 2))
+    engine.step()
+    assert passes(engine) == [[0, 1]] * 3  # together, and the third was launched ahead

@@ -12,6 +12,7 @@ from tests.support.requests import generate_request
 
 from quire_engine.async_engine import RequestOutputs
 from quire_engine.errors import EngineStopped, Overloaded
+from quire_engine.observer import Nobody
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
@@ -142,3 +143,34 @@ def test_a_request_that_finds_the_line_full_is_told_with_the_limit() -> None:
 
     told = run(scenario()).entries
     assert told[told.index("refused by max_num_queued_reqs") - 1] == "submitted"
+
+
+class Clumsy(Nobody):
+    """Raises whatever it is told."""
+
+    def submitted(self, outputs: RequestOutputs) -> None:
+        raise RuntimeError("submitted")
+
+    def refused(self, error: Overloaded) -> None:
+        raise RuntimeError("refused")
+
+    def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:
+        raise RuntimeError("delivered")
+
+    def ended(self, outputs: RequestOutputs) -> None:
+        raise RuntimeError("ended")
+
+    def stepped(self, stats: Stats) -> None:
+        raise RuntimeError("stepped")
+
+
+def test_what_an_observer_raises_is_logged_once_and_nobody_else_notices(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread() as engine:
+            engine.observer = Clumsy()
+            outputs = await collect(await engine.submit(generate_request([1], max_tokens=5)))
+            assert outputs[-1].finish_reason == "length"
+            assert engine.is_healthy
+
+    run(scenario())
+    assert caplog.text.count("An observer of the engine failed") == 1

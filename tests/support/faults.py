@@ -113,3 +113,14 @@ def load_fatal(config: EngineConfig, *, progress: bool = False) -> Engine:
 
     engine = scripted_engine(seed=config.seed)
     return Engine(FaultyRunner(engine.runner, rule), engine.decisions)
+
+
+def load_doomed(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine whose device is lost by whatever gets as far as two tokens, in any company and alone."""
+
+    def rule(batch: Batch) -> Exception | None:
+        lost = any(span.sequence.output_length == 2 for span in batch.spans)
+        return DeviceFault("the device is gone") if lost else None
+
+    engine = scripted_engine(seed=config.seed)
+    return Engine(FaultyRunner(engine.runner, rule), engine.decisions)

@@ -205,6 +205,11 @@ def load_scripted(config: EngineConfig, *, progress: bool = False) -> Engine:
     return scripted_engine(seed=config.seed, **asked)
 
 
+def load_steered(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """The same, where requests may have an extra argument "steer", of which nothing comes."""
+    return scripted_engine(seed=config.seed, xargs=("steer",))
+
+
 def load_counting(config: EngineConfig, *, progress: bool = False) -> Engine:
     """An engine that counts up from the prompt's last token."""
     return scripted_engine(count_up)

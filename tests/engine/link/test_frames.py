@@ -83,6 +83,12 @@ def test_a_request_keeps_its_id() -> None:
     assert arrived.submission.request.request_id == RICH.request_id
 
 
+def test_fields_that_no_schema_knows_do_not_cross() -> None:
+    strange = RICH.model_validate({**RICH.model_dump(), "strange": 10**30})
+    assert strange.model_extra == {"strange": 10**30}
+    assert frames.encode(Add(Submission(0, strange))) == frames.encode(Add(Submission(0, RICH)))
+
+
 def test_only_known_messages_are_read() -> None:
     with pytest.raises(msgspec.ValidationError):
         frames.decode_down(msgspec.msgpack.encode({"type": "Run", "code": "print()"}))

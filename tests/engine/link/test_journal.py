@@ -6,15 +6,16 @@ from typing import Any
 from tests.support.requests import generate_request, submission
 
 from quire_engine.link.frames import Abort, Add, Report, ResetPrefixCache
-from quire_engine.link.journal import GAUGES, Journal
+from quire_engine.link.journal import Journal
 from quire_engine.sequence import Emission, Submission, Terms, TokenLogprobs
-from quire_engine.stats import Stats
+from quire_engine.stats import GAUGES, Stats
+from quire_engine.timing import Progress
 
 SCORE = TokenLogprobs(4, -0.5, 1)
 
 
-def journal_of(*submissions: Submission, seed: int = 0) -> Journal:
-    journal = Journal(seed)
+def journal_of(*submissions: Submission, seed: int = 0, seats: int = 4) -> Journal:
+    journal = Journal(seed, seats=seats)
     for each in submissions:
         journal.note(Add(each))
     return journal
@@ -167,6 +168,44 @@ def test_who_was_there_when_two_engines_ended_is_a_suspect() -> None:
     journal.note(Add(submission(1, [1])))
     journal.broken_off(())
     assert [command.submission.is_suspect for command in journal.resume()] == [True, False]
+
+
+def suspects(journal: Journal) -> list[int]:
+    return [command.submission.handle for command in journal.resume() if command.submission.is_suspect]
+
+
+def test_whom_no_engine_can_have_computed_is_no_suspect() -> None:
+    journal = journal_of(*(submission(handle, [1]) for handle in range(20)), seats=3)
+    journal.hear(Report([], Stats(), progress=[Progress(1, 0.5), Progress(7, 0.5)]))
+    journal.broken_off(())
+    journal.hear(Report([], Stats(), progress=[Progress(1, 0.5), Progress(9, 0.5)]))
+    journal.broken_off(())
+    assert suspects(journal) == [0, 1, 2, 3]  # 9 and 7 ran in one of the two, the others were next in line twice
+
+
+def test_next_in_line_are_the_first_of_each_tenant() -> None:
+    tenants = {handle: Terms(tenant) for handle, tenant in enumerate(("a", "a", "a", "b", "b"))}
+    journal = journal_of(*(submission(handle, [1], terms=terms) for handle, terms in tenants.items()), seats=1)
+    journal.broken_off(())
+    journal.broken_off(())
+    assert suspects(journal) == [0, 3]
+
+
+def test_next_in_line_are_those_of_the_highest_priority() -> None:
+    journal = journal_of(*(submission(handle, [1], priority=-handle) for handle in range(4)), seats=2)
+    journal.broken_off(())
+    journal.broken_off(())
+    assert suspects(journal) == [2, 3]
+
+
+def test_a_request_that_cannot_be_told_to_the_next_engine_ends() -> None:
+    journal = journal_of(submission(0, [1], n=2), submission(1, [1]))
+    journal.broken_off()
+    report = journal.refused(0, OverflowError("too large"))
+    assert [(each.index, each.finish_reason) for each in report.emissions] == [(0, "error"), (1, "error")]
+    assert "too large" in (report.emissions[0].error or "")
+    assert report.stats.finished == {"error": 2}
+    assert [each.handle for each in resumed(journal)] == [1]
 
 
 def test_nobody_is_to_blame_for_sleep() -> None:

@@ -19,7 +19,7 @@ from tests.support.requests import submission
 from quire_engine.config import EngineConfig
 from quire_engine.errors import EngineStopped, ModelNotSupported
 from quire_engine.link.base import Link
-from quire_engine.link.frames import Abort, Add, Report
+from quire_engine.link.frames import PREFIX, Abort, Add, Report
 from quire_engine.link.process import ProcessLink, _connection
 from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Emission
@@ -173,6 +173,19 @@ def test_a_child_that_is_killed_is_an_engine_that_stopped() -> None:
         await link.close()
 
     run(scenario())
+
+
+def test_a_child_that_cannot_read_a_command_ends(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        link = await in_a_process()
+        assert isinstance(link, ProcessLink)
+        link._child._writer.write(PREFIX.pack(1) + b"\xc1")  # which no MessagePack has
+        with pytest.raises(EngineStopped, match="exit code 1"):
+            await listen(link)
+        await link.close()
+
+    run(scenario())
+    assert "A command could not be read" in caplog.text
 
 
 def test_a_child_that_never_connects_is_an_engine_that_stopped() -> None:

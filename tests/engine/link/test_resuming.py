@@ -37,7 +37,7 @@ class Life:
     """Engines one after the other, and what was heard of them."""
 
     def __init__(self, limits: dict[str, Any]) -> None:
-        self.journal = Journal(seed=3)
+        self.journal = Journal(seed=3, seats=16)
         self.answers: dict[tuple[int, int], Answer] = {}
         self.cached: dict[tuple[int, int], set[int]] = {}
         self.limits = limits

@@ -15,10 +15,12 @@ from tests.support.loop import run
 from tests.support.requests import generate_request
 
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
-from quire_engine.config import EngineConfig
-from quire_engine.errors import EngineStopped, ModelNotSupported
+from quire_engine.config import Decisions, EngineConfig
+from quire_engine.errors import EngineStopped, ModelNotSupported, RequestError
+from quire_engine.link import supervised
 from quire_engine.link.base import Link
-from quire_engine.link.process import ProcessLink
+from quire_engine.link.frames import Report
+from quire_engine.link.process import Child, ProcessLink
 from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Terms
 from quire_engine.text.output import Output
@@ -138,7 +140,9 @@ def test_an_engine_in_a_thread_ends_with_its_first_failure() -> None:
     run(scenario())
 
 
-def test_an_engine_that_cannot_be_started_again_counts_as_one_that_ended() -> None:
+def test_an_engine_that_cannot_be_started_again_counts_as_one_that_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "PAUSE", 0.0)
+
     async def scenario() -> None:
         first = [in_a_process()]
 
@@ -323,5 +327,178 @@ def test_a_request_that_takes_the_process_along_is_found_and_the_others_go_on() 
             for first, answer in zip((1, 2, 3), (answers[0], *answers[2:]), strict=True):
                 wanted = await collect(await well.submit(generate_request([first, 5], max_tokens=9)))
                 assert ids(answer) == ids(wanted)
+
+    run(scenario())
+
+
+def test_after_a_start_that_failed_the_next_one_waits_and_longer_after_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(supervised, "PAUSE", 0.1)
+    begun: list[float] = []
+
+    async def scenario() -> None:
+        first = [in_a_process()]
+
+        async def start(config: EngineConfig, *, progress: bool) -> Link:
+            begun.append(monotonic())
+            if first:
+                return await first.pop()(config, progress=progress)
+            raise EngineStopped("no memory left")
+
+        async with engine(start, max_engine_deaths=4) as one:
+            kill(one)
+            await one.until_stopped()
+
+    run(scenario())
+    _, second, third, fourth = begun
+    assert third - second >= 0.1
+    assert fourth - third >= 0.2
+
+
+def test_where_one_after_the_other_is_to_blame_it_is_the_machine() -> None:
+    async def scenario() -> None:
+        start = partial(ProcessLink.start, factory="tests.support.faults:load_doomed")
+        async with engine(start, max_engine_deaths=3) as one:
+            asked = [await one.submit(generate_request([first, 5], max_tokens=9)) for first in range(1, 9)]
+            ended = await asyncio.gather(*map(collect, asked), return_exceptions=True)
+            assert sum(isinstance(error, EngineStopped) for error in ended) >= 5
+            assert one.state == "stopped"
+
+    run(scenario())
+
+
+# --- what cannot be passed on, and what cannot be taken in
+
+
+ENORMOUS = generate_request([1, 2, 3], extra_args={"steer": 10**30})
+
+
+def test_a_request_that_cannot_be_passed_on_is_refused_and_leaves_nothing_behind() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process("load_steered")) as one:
+            for _ in range(2):
+                with pytest.raises(RequestError, match="cannot be passed on to the engine"):
+                    await one.submit(ENORMOUS)
+            assert (one.num_requests, one._gate.waiting) == (0, 0)
+            outputs = await one.submit(LONG)
+            begun = [await anext(outputs)]
+            kill(one)
+            assert ids(begun + await collect(outputs)) == await undisturbed()
+
+    run(scenario())
+
+
+def test_a_request_that_cannot_be_passed_on_to_the_next_engine_ends_alone() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process("load_steered")) as one:
+            await one.sleep()
+            refused, asked = await one.submit(ENORMOUS), await one.submit(LONG)
+            await one.wake_up()
+            (output,) = await collect(refused)
+            assert output.finish_reason == "error"
+            assert "cannot be passed on" in (output.error or "")
+            assert ids(await collect(asked)) == await undisturbed()
+
+    run(scenario())
+
+
+def test_extra_arguments_that_nobody_takes_are_not_passed_on() -> None:
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            request = generate_request([1, 2, 3], max_tokens=200, extra_args={"steer": 10**30})
+            assert ids(await collect(await one.submit(request))) == await undisturbed()
+
+    run(scenario())
+
+
+class Confused(ThreadLink):
+    """Tells of a reset that nobody has asked for."""
+
+    async def receive(self) -> Report:
+        report = await super().receive()
+        return Report(report.emissions, report.stats, resets=1)
+
+
+def test_a_report_that_cannot_be_taken_in_ends_the_engine(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with engine(partial(Confused.start, factory=scripted.load_scripted)) as one:
+            outputs = await one.submit(LONG)
+            with pytest.raises(EngineStopped, match=r"could not be taken in \(IndexError"):
+                await collect(outputs)
+            assert "IndexError" in await one.until_stopped()
+            assert (one.state, one.is_healthy) == ("stopped", False)
+
+    run(scenario())
+    assert "A report of the engine could not be taken in" in caplog.text
+
+
+# --- what is broken off
+
+
+def test_a_wake_up_that_was_given_up_leaves_no_refusal_for_the_next() -> None:
+    async def scenario() -> None:
+        loads, given_up = ["load_scripted", "load_broken", "load_scripted"], asyncio.Event()
+
+        async def start(config: EngineConfig, *, progress: bool) -> Link:
+            if (load := loads.pop(0)) == "load_broken":
+                await given_up.wait()
+            return await in_a_thread(load)(config, progress=progress)
+
+        async with engine(start) as one:
+            await one.sleep()
+            waking = asyncio.create_task(one.wake_up())
+            await state(one, "starting")
+            waking.cancel()
+            await asyncio.wait((waking,))
+            given_up.set()
+            await state(one, "sleeping")
+            await one.wake_up()
+            assert one.state == "ready"
+
+    run(scenario())
+
+
+class Lingering(ProcessLink):
+    """Takes as long to close as the test wants."""
+
+    def __init__(self, decisions: Decisions, child: Child) -> None:
+        super().__init__(decisions, child)
+        self.may_close = asyncio.Event()
+        self.is_closing = self.is_closed = False
+
+    async def close(self) -> None:
+        self.is_closing = True
+        await self.may_close.wait()
+        await super().close()
+        self.is_closed = True
+
+
+def test_a_link_is_closed_also_where_that_was_broken_off() -> None:
+    async def scenario() -> None:
+        start = partial(Lingering.start, factory="tests.support.scripted:load_scripted")
+        async with engine(start) as one:
+            link = one._link._link
+            assert isinstance(link, Lingering)
+            kill(one)
+            while not link.is_closing:
+                await asyncio.sleep(0)
+            link.may_close.set()
+        assert link.is_closed
+
+    run(scenario())
+
+
+def test_closing_that_was_broken_off_can_be_done_again() -> None:
+    async def scenario() -> None:
+        start = partial(Lingering.start, factory="tests.support.scripted:load_scripted")
+        async with engine(start) as one:
+            link = one._link._link
+            assert isinstance(link, Lingering)
+            closing = asyncio.create_task(one._link.close())
+            while not link.is_closing:
+                await asyncio.sleep(0)
+            closing.cancel()
+            await asyncio.wait((closing,))
+            link.may_close.set()
+        assert link.is_closed
 
     run(scenario())

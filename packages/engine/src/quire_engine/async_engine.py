@@ -12,20 +12,21 @@ import logging
 import time
 from collections import deque
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from itertools import count
 from types import TracebackType
 from typing import Literal, Self
 
 from quire_engine.admission import check_request
 from quire_engine.config import Decisions, EngineConfig
-from quire_engine.errors import EngineStopped, Overloaded
+from quire_engine.errors import EngineStopped, Overloaded, RequestError
 from quire_engine.gate import Gate
 from quire_engine.link.base import LinkStarter
-from quire_engine.link.frames import Abort, Add, ResetPrefixCache
+from quire_engine.link.frames import Abort, Add, Report, ResetPrefixCache
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.supervised import EngineState, SupervisedLink
 from quire_engine.link.thread import ThreadLink
-from quire_engine.observer import Nobody, Observer
+from quire_engine.observer import Guarded, Nobody, Observer
 from quire_engine.sequence import Emission, FinishReason, Submission, Terms
 from quire_engine.stats import Stats
 from quire_engine.text.answers import Answers
@@ -56,8 +57,7 @@ class AsyncEngine:
         self.renderer = renderer
         self.stats = Stats()
         """How the engine stood after its last step."""
-        self.observer: Observer = Nobody()
-        """Who is told of every request. Whoever owns the engine may put somebody here."""
+        self._observer = Guarded(Nobody())
         self._link = link
         self._gate = Gate(link.decisions)
         self._handles = count()
@@ -109,10 +109,23 @@ class AsyncEngine:
         except Overloaded as error:
             self.observer.refused(error)
             raise
+        try:
+            self._link.send(Add(Submission.of(handle, heeded(request, self.decisions), terms)))
+        except (OverflowError, TypeError, ValueError) as error:
+            self._gate.ended(handle, time.monotonic(), completely=False)
+            raise RequestError(f"The request cannot be passed on to the engine: {error}.") from error
         self._requests[handle] = outputs
-        self._link.send(Add(Submission.of(handle, request, terms)))
         self.observer.submitted(outputs)
         return outputs
+
+    @property
+    def observer(self) -> Observer:
+        """Who is told of every request; nobody, until whoever owns the engine puts somebody here."""
+        return self._observer
+
+    @observer.setter
+    def observer(self, observer: Observer) -> None:
+        self._observer = Guarded(observer)
 
     @property
     def is_healthy(self) -> bool:
@@ -198,28 +211,34 @@ class AsyncEngine:
         await self._link.close()
 
     async def _read(self) -> None:
-        """Give each request its part of each report, until the engine ends."""
+        """Take in reports until the engine ends, or one cannot be taken in: then nobody would be answered any more."""
         try:
             while True:
-                report = await self._link.receive()
-                now = time.monotonic()
-                self.stats = report.stats
-                self.observer.stepped(report.stats)
-                for _ in range(report.resets):
-                    if not (done := self._resets.popleft()).done():  # else nobody waits for it any more
-                        done.set_result(True)
-                for progress in report.progress:
-                    self._gate.began(progress.handle)
-                    if progress.handle in self._requests:
-                        self._requests[progress.handle].stopwatch.progressed(progress)
-                self._gate.observe(report.stats)
-                for emission in report.emissions:
-                    if emission.handle in self._requests:
-                        self._requests[emission.handle].deliver(emission, now)
-                    else:  # it was closed meanwhile
-                        self.observer.unclaimed(emission)
+                self._take_in(await self._link.receive(), time.monotonic())
         except EngineStopped as error:
             self._stop(str(error))
+        except Exception as error:
+            logger.exception("A report of the engine could not be taken in, and the engine is ended.")
+            self._stop(f"A report of the engine could not be taken in ({type(error).__name__}: {error}).")
+            await self._link.close()
+
+    def _take_in(self, report: Report, now: float) -> None:
+        """Give each request its part of a report."""
+        self.stats = report.stats
+        self.observer.stepped(report.stats)
+        for _ in range(report.resets):
+            if not (done := self._resets.popleft()).done():  # else nobody waits for it any more
+                done.set_result(True)
+        for progress in report.progress:
+            self._gate.began(progress.handle)
+            if progress.handle in self._requests:
+                self._requests[progress.handle].stopwatch.progressed(progress)
+        self._gate.observe(report.stats)
+        for emission in report.emissions:
+            if emission.handle in self._requests:
+                self._requests[emission.handle].deliver(emission, now)
+            else:  # it was closed meanwhile
+                self.observer.unclaimed(emission)
 
     def _stop(self, reason: str) -> None:
         """Take no more requests, and let go of those that wait."""
@@ -381,6 +400,16 @@ class RequestOutputs:
         self._unfinished.clear()
         self._ready.clear()
         self._wake()
+
+
+def heeded(request: GenerateRequest, decisions: Decisions) -> GenerateRequest:
+    """A request without the extra arguments that no extension takes: nothing below could read them."""
+    extra = request.sampling_params.extra_args or {}
+    taken = {name: value for name, value in extra.items() if name in decisions.xargs}
+    if len(taken) == len(extra):
+        return request
+    params = replace(request.sampling_params, extra_args=taken or None)
+    return request.model_copy(update={"sampling_params": params})
 
 
 async def _undo(starting: asyncio.Future[SupervisedLink], loading: asyncio.Future[Tokenizer | None]) -> None:

@@ -162,7 +162,7 @@ class Engine:
             batch = self.scheduler.schedule()
             if not batch:
                 return self._rest()
-            if self._suspects:
+            if self._suspects and any(span.sequence.handle in self._suspects for span in batch.spans):
                 return self._suspicious_step(batch)
             flight = self._launch(batch)
         following = self._launch_ahead(flight.batch)
@@ -188,7 +188,7 @@ class Engine:
 
         Only what is certain is launched ahead. Who ends at n is in n+1 all the same, which is passed over.
         """
-        if self._suspects or not self.decisions.async_scheduling:
+        if not self.decisions.async_scheduling:
             return None
         following = self.scheduler.foresee(batch)
         return self._launch(following) if following else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol, TypeVarTuple
 
 from quire_engine.errors import Overloaded
 from quire_engine.sequence import Emission
@@ -11,6 +13,10 @@ from quire_engine.text.output import Output
 
 if TYPE_CHECKING:
     from quire_engine.async_engine import RequestOutputs
+
+Ts = TypeVarTuple("Ts")
+
+logger = logging.getLogger(__name__)
 
 
 class Observer(Protocol):
@@ -55,3 +61,43 @@ class Nobody:
 
     def unclaimed(self, emission: Emission) -> None:
         """Nothing."""
+
+
+class Guarded:
+    """Another Observer whose mistakes end nobody's request: the first thing that it raises is logged, no more."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+        self._has_failed = False
+
+    def submitted(self, outputs: RequestOutputs) -> None:
+        """Pass it on."""
+        self._tell(self._observer.submitted, outputs)
+
+    def refused(self, error: Overloaded) -> None:
+        """Pass it on."""
+        self._tell(self._observer.refused, error)
+
+    def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:
+        """Pass it on."""
+        self._tell(self._observer.delivered, outputs, output, gap)
+
+    def ended(self, outputs: RequestOutputs) -> None:
+        """Pass it on."""
+        self._tell(self._observer.ended, outputs)
+
+    def stepped(self, stats: Stats) -> None:
+        """Pass it on."""
+        self._tell(self._observer.stepped, stats)
+
+    def unclaimed(self, emission: Emission) -> None:
+        """Pass it on."""
+        self._tell(self._observer.unclaimed, emission)
+
+    def _tell(self, listener: Callable[[*Ts], None], *what: *Ts) -> None:
+        try:
+            listener(*what)
+        except Exception:
+            if not self._has_failed:
+                logger.exception("An observer of the engine failed. Whatever else it raises is not logged.")
+            self._has_failed = True

@@ -9,6 +9,9 @@ import msgspec
 
 from quire_engine.sequence import FinishReason
 
+GAUGES = frozenset({"running", "waiting", "kv_usage"})
+"""What Stats say of this moment. All else is counted."""
+
 
 class Stats(msgspec.Struct, frozen=True, array_like=True):
     """How an engine stands: gauges of this moment first, then counters since its start."""
@@ -47,7 +50,7 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
         counted = {
             name: getattr(before, name) + getattr(self, name)
             for name in self.__struct_fields__
-            if name not in ("running", "waiting", "kv_usage", "finished")
+            if name not in GAUGES and name != "finished"
         }
         finished = Counter(before.finished)
         finished.update(self.finished)

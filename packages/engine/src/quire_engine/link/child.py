@@ -98,9 +98,15 @@ class LogsUpward(logging.Handler):
 
 
 def listen(frames: BinaryIO, inbox: SimpleQueue[Command]) -> None:
-    """Pass commands on until the last one. If the parent goes away without one, there is nobody to answer."""
+    """Pass commands on until the last one. Without it this process ends at once: nobody could tell it anything more."""
     while True:
-        command = receive(frames)
+        try:
+            command = receive(frames)
+        except ConnectionError:
+            command = None
+        except Exception:
+            logger.exception("A command could not be read, and the engine ends.")
+            command = None
         if command is None:
             os._exit(1)
         inbox.put(cast(Command, command))

@@ -108,8 +108,8 @@ _MODELS = (GenerateRequest, EngineConfig, Decisions)
 
 
 def _to_wire(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(exclude_defaults=True)
+    if isinstance(value, BaseModel):  # without fields that no schema knows: nothing below could read them
+        return value.model_dump(exclude_defaults=True, exclude=set(value.model_extra or ()))
     raise TypeError(f"{type(value).__name__} does not cross a link")
 
 

@@ -7,11 +7,11 @@ told are drawn again, and are the same.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 from random import Random
-from typing import Any
 
 from msgspec.structs import replace
 
@@ -19,12 +19,9 @@ from quire_engine.link.frames import Abort, Add, Command, Report, ResetPrefixCac
 from quire_engine.sequence import Emission, FinishReason, Submission
 from quire_engine.stats import Stats
 
-GAUGES = frozenset({"running", "waiting", "kv_usage"})
-"""What Stats say of this moment. All else is counted."""
-
 
 @dataclass(slots=True)
-class Told:
+class Given:
     """What one unfinished choice has given."""
 
     token_ids: list[int]
@@ -37,29 +34,32 @@ class Request:
 
     def __init__(self, submission: Submission) -> None:
         self.submission = submission
-        self.choices = {index: Told([]) for index in range(submission.request.sampling_params.n)}
+        self.choices = {index: Given([]) for index in range(submission.request.sampling_params.n)}
         """Those that have not finished."""
         self.scored = 0
         """Prompt positions whose log-probabilities were told."""
+        self.has_run = False
+        """Whether the engine of the day has told that it computes it."""
         self.deaths = 0
-        """Engines that ended by themselves while they had it."""
+        """Engines that ended by themselves while they may have computed it."""
         self.is_suspect = False
         """Whether one may have ended by it."""
 
     def hear(self, emission: Emission) -> Emission:
         """Take in what a choice gave. It is passed on as if the engine had always been the same."""
-        told = self.choices.get(emission.index)
-        if told is None:  # aborted meanwhile
+        given = self.choices.get(emission.index)
+        if given is None:  # aborted meanwhile
             return emission
+        self.has_run = True
         self.scored += len(emission.prompt_logprobs)
-        told.token_ids += emission.token_ids
+        given.token_ids += emission.token_ids
         if emission.finish_reason is not None:
             del self.choices[emission.index]
         cached = (emission.cached_tokens, emission.bypassed_tokens)
-        if told.cached is None:
-            told.cached = cached if emission.token_ids else None
-        elif told.cached != cached:
-            return replace(emission, cached_tokens=told.cached[0], bypassed_tokens=told.cached[1])
+        if given.cached is None:
+            given.cached = cached if emission.token_ids else None
+        elif given.cached != cached:
+            return replace(emission, cached_tokens=given.cached[0], bypassed_tokens=given.cached[1])
         return emission
 
     @property
@@ -70,7 +70,7 @@ class Request:
 
     def resumed(self) -> Submission:
         """What another engine is told, to go on with the choices that have not finished."""
-        emitted = {index: tuple(told.token_ids) for index, told in self.choices.items()}
+        emitted = {index: tuple(given.token_ids) for index, given in self.choices.items()}
         return replace(self.submission, emitted_ids=emitted, scored=self.scored, is_suspect=self.is_suspect)
 
 
@@ -81,8 +81,10 @@ class Journal:
     on with a request goes on with its seed.
     """
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, seats: int) -> None:
+        """`seats` is how many sequences an engine computes at a time."""
         self._seeds = Random(seed)
+        self._seats = seats
         self._requests: dict[int, Request] = {}
         """By handle, in the order in which they came."""
         self._resets = 0
@@ -105,21 +107,27 @@ class Journal:
 
     def hear(self, report: Report) -> Report:
         """Take in a report; gives what to pass on."""
+        for progress in report.progress:
+            if progress.handle in self._requests:
+                self._requests[progress.handle].has_run = True
         emissions = [self._heard(emission) for emission in report.emissions]
         self._resets -= report.resets
-        self._latest = _summed(report.stats, self._before)
+        self._latest = report.stats.after(self._before)
         return replace(report, emissions=emissions, stats=self._latest)
 
     def broken_off(self, suspects: Sequence[int] | None = None) -> Report:
         """The engine has ended: everybody waits from now on, and nothing is cached any more.
 
         If it ended by itself, `suspects` are the handles of those by whom it may have, none if it could not say. They
-        are computed alone by the next one, as is whoever was there when two engines ended. If an engine ends while it
-        computes a suspect alone, it is clear by whom: that request ends, with the error that the report has.
+        are computed alone by the next one, as is whoever may have been computed when two engines ended. If an engine
+        ends while it computes a suspect alone, it is clear by whom: that request ends, with the error that the report
+        has.
         """
         resets, self._resets = self._resets, 0
         self._before = self._latest
         ended = [] if suspects is None else self._judge(suspects)
+        for request in self._requests.values():
+            request.has_run = False
         return replace(self._without_engine(ended, "error", len(ended)), resets=resets)
 
     def _judge(self, suspects: Sequence[int]) -> list[Emission]:
@@ -127,10 +135,23 @@ class Journal:
         known = [handle for handle in suspects if handle in self._requests]
         if len(suspects) == 1 and known and self._requests[known[0]].is_suspect:
             return self._convicted(known[0])
+        at_hand = self._at_hand()
         for handle, request in self._requests.items():
-            request.deaths += 1
-            request.is_suspect = handle in known or (request.deaths > 1 and not known)
+            request.deaths += handle in at_hand
+            request.is_suspect = handle in known or (not known and handle in at_hand and request.deaths > 1)
         return []
+
+    def _at_hand(self) -> set[int]:
+        """Whom the engine that has ended may have computed: who had run, and the first of each tenant's line.
+
+        Which of the lines it went on with is not known, as it told nothing of the step that was its last.
+        """
+        ran = {handle for handle, request in self._requests.items() if request.has_run}
+        lines: defaultdict[str, list[int]] = defaultdict(list)
+        for handle, request in sorted(self._requests.items(), key=lambda item: item[1].submission.request.priority):
+            if handle not in ran:
+                lines[request.submission.terms.tenant].append(handle)
+        return ran.union(*(line[: self._seats] for line in lines.values()))
 
     def _convicted(self, handle: int) -> list[Emission]:
         """End the request by which engines end."""
@@ -141,6 +162,12 @@ class Journal:
         """What a new engine is told first: every request that is being answered, the oldest first."""
         for request in self._requests.values():
             yield Add(request.resumed())
+
+    def refused(self, handle: int, error: Exception) -> Report:
+        """End a request that a new engine could not be told."""
+        words = f"The request cannot be passed on to the engine: {error}."
+        ended = [Emission(handle, index, (), finish_reason="error", error=words) for index in self._drop(handle)]
+        return self._without_engine(ended, "error", len(ended))
 
     def overdue(self, now: float) -> Report:
         """End the requests whose deadlines have passed, while there is no engine that would."""
@@ -175,7 +202,7 @@ class Journal:
     def _standing(self, emissions: list[Emission], resets: int = 0) -> Report:
         """How things stand while there is no engine: everybody waits."""
         waiting = sum(len(request.choices) for request in self._requests.values())
-        self._latest = _summed(Stats(waiting=waiting), self._before)
+        self._latest = Stats(waiting=waiting).after(self._before)
         return Report(emissions, self._latest, resets=resets)
 
     def _enter(self, submission: Submission) -> Submission:
@@ -205,16 +232,3 @@ class Journal:
         if not request.choices:
             del self._requests[handle]
         return dropped
-
-
-def _summed(now: Stats, before: Stats) -> Stats:
-    """How one engine stands, with what those before it had counted."""
-    return Stats(**{name: _sum(name, getattr(now, name), getattr(before, name)) for name in Stats.__struct_fields__})
-
-
-def _sum(name: str, now: Any, before: Any) -> Any:
-    if name in GAUGES:
-        return now
-    if isinstance(now, dict):
-        return {key: now.get(key, 0) + before.get(key, 0) for key in {**before, **now}}
-    return now + before

@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 from quire_engine.config import Decisions, EngineConfig, as_settled
 from quire_engine.errors import EngineStopped
 from quire_engine.link.base import Link, LinkStarter
-from quire_engine.link.frames import Command, Report
+from quire_engine.link.frames import Abort, Add, Command, Report
 from quire_engine.link.journal import Journal
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 EngineState: TypeAlias = Literal["starting", "ready", "restarting", "sleeping", "stopped"]
 """starting: it is loaded, for the first time or after sleep. restarting: it ended by itself, and is loaded again.
 stopped: for good."""
+
+PAUSE = 1.0
+"""Seconds before an engine is started once more where that has just failed; twice as many after two failures."""
 
 
 class SupervisedLink:
@@ -44,9 +47,15 @@ class SupervisedLink:
         self._limit = config.max_engine_deaths if link.is_replaceable else 1
         self._window = config.engine_death_window
         self._link: Link | None = link
+        self._left: Link | None = None
+        """The link to an engine that has ended, until it is closed."""
         self._next: asyncio.Task[Link] | None = None
         """The engine that is being started."""
-        self._journal = Journal(config.seed)
+        self._failed_starts = 0
+        """How many in a row, since an engine ended by itself."""
+        self._convictions = 0
+        """Requests that were ended as those by which engines end, since one ended by nobody knows whom."""
+        self._journal = Journal(config.seed, seats=link.decisions.max_num_seqs)
         self._news: deque[Report] = deque()
         """What came about without an engine, and was not received yet."""
         self._deaths: deque[float] = deque()
@@ -70,11 +79,17 @@ class SupervisedLink:
         return cls(await start(config, progress=progress), config, start)
 
     def send(self, command: Command) -> None:
-        """Tell the engine something, or the one that comes after it."""
-        if self._link is not None:
-            self._link.send(self._journal.note(command))
-        else:
+        """Tell the engine something, or the one that comes after it. What cannot be sent raises, and is forgotten."""
+        if self._link is None:
             self._tell(self._journal.note_without_engine(command))
+            return
+        noted = self._journal.note(command)
+        try:
+            self._link.send(noted)
+        except Exception:
+            if isinstance(noted, Add):
+                self._journal.note(Abort(noted.submission.handle))
+            raise
 
     async def receive(self) -> Report:
         """The next step's report, or what came about without an engine. EngineStopped once there will be none."""
@@ -104,7 +119,7 @@ class SupervisedLink:
         """
         async with self._turning:
             if self.state == "sleeping":
-                self._is_wanted = True
+                self._is_wanted, self._refusal = True, None
                 self._turn("starting")
                 self._stirred.set()
             await self._until("ready", "sleeping")
@@ -115,13 +130,14 @@ class SupervisedLink:
     async def close(self) -> None:
         """End the engine, and wait until it is gone."""
         self._turn("stopped")
-        link, self._link = self._link, None
-        if self._next is not None:
+        if self._next is not None:  # then there is no other
             self._next.cancel()
             (started,) = await asyncio.gather(self._next, return_exceptions=True)
-            link = None if isinstance(started, BaseException) else started
-        if link is not None:
-            await link.close()
+            self._link = None if isinstance(started, BaseException) else started
+        for link in (self._link, self._left):
+            if link is not None:
+                await link.close()
+        self._link = self._left = None  # not before: this may be broken off, and begun again
 
     async def _bury(self, reason: str, suspects: tuple[int, ...] = ()) -> None:
         """The engine has ended, perhaps by one of these requests."""
@@ -130,20 +146,29 @@ class SupervisedLink:
         report = self._journal.broken_off(suspects if self._is_wanted else None)
         self._tell(report)
         if link is not None:
-            await link.close()
+            await self._leave(link)
         if not self._is_wanted:
             return
+        self._convictions = self._convictions + 1 if report.emissions else 0
         if report.emissions:
-            self._begin_again(f"{reason} The request by which it did has ended.")
-        else:
+            reason += " The request by which it did has ended."
+        if self._convictions == 1:
+            self._begin_again(reason)
+        else:  # one after the other is to blame: they hardly all are
             self._count_death(reason)
+
+    async def _leave(self, link: Link) -> None:
+        """Close a link; if this is broken off, close() does."""
+        self._left = link
+        await link.close()
+        self._left = None
 
     async def _without_engine(self) -> None:
         """See to it that there is an engine again, if there is to be one; end who cannot wait so long."""
         if self._next is not None and self._next.done():
             await self._take_up(self._next)
         elif self._next is None and self._is_wanted:
-            self._next = asyncio.ensure_future(self._start_link(self._config, progress=False))
+            self._next = asyncio.create_task(self._started(self._failed_starts * PAUSE))
             self._next.add_done_callback(lambda _: self._stirred.set())
         else:
             if self._next is None:
@@ -152,6 +177,11 @@ class SupervisedLink:
             overdue = self._journal.overdue(monotonic())
             if overdue.emissions:
                 self._tell(overdue)
+
+    async def _started(self, pause: float) -> Link:
+        """Another engine, after a pause: what the last one held may not be free yet."""
+        await asyncio.sleep(pause)
+        return await self._start_link(self._config, progress=False)
 
     async def _take_up(self, starting: asyncio.Future[Link]) -> None:
         """Go on with an engine that was started, unless that failed or it is to sleep."""
@@ -162,17 +192,28 @@ class SupervisedLink:
             if self.state == "starting":
                 self._refusal, self._is_wanted = error, False
             else:
+                self._failed_starts += 1
                 self._count_death(f"The engine could not be started again: {error}")
             return
+        self._failed_starts = 0
         if not self._is_wanted:
-            await link.close()
+            await self._leave(link)
             return
-        for command in self._journal.resume():
-            link.send(command)
+        self._resume(link)
         self._link = link
         if self.state == "restarting":
             logger.warning("The engine is there again, after %.1f seconds.", monotonic() - self._broken_at)
         self._turn("ready")
+
+    def _resume(self, link: Link) -> None:
+        """Tell a new engine what is to be answered; what cannot be told ends."""
+        for command in tuple(self._journal.resume()):
+            try:
+                link.send(command)
+            except Exception as error:
+                handle = command.submission.handle
+                logger.exception("Request %d cannot be passed on to the engine, and is ended.", handle)
+                self._tell(self._journal.refused(handle, error))
 
     def _count_death(self, reason: str) -> None:
         """An engine ended by itself, or did not start. EngineStopped if that happened too often."""
