@@ -129,7 +129,7 @@ class Simulation:
                 fate.first_token = self.clock.now
             if emission.finish_reason is not None:
                 fate.finished, fate.reason = self.clock.now, emission.finish_reason
-                self.gate.ended(emission.handle, self.clock.now, completely=True)
+                self.gate.ended(emission.handle, self.clock.now, [emission.finish_reason], fate.tokens)
                 ended.append(fate)
         return ended
 

@@ -11,8 +11,8 @@ from tests.support.requests import submission
 from tests.support.scripted import VOCABULARY, ScriptedRunner, count_up, scripted_engine
 
 from quire_engine.engine import Engine
-from quire_engine.scheduling.fairness import Fair, Ledger
-from quire_engine.sequence import Submission, Terms
+from quire_engine.scheduling.fairness import MOST_CREDIT, Fair, Ledger
+from quire_engine.sequence import Sequence, Submission, Terms
 
 
 def fair_engine(**decisions: int) -> Engine:
@@ -88,6 +88,26 @@ def test_who_comes_anew_begins_at_the_least_of_those_who_are_there() -> None:
     ledger.charge("b", 30)
     ledger.enter(Terms("c"))
     assert ledger.served("c") == 30
+
+
+@pytest.mark.parametrize("waiting", [("b", "c"), ()], ids=["in line", "who left the line last"])
+def test_who_joins_the_line_is_not_far_behind(waiting: tuple[str, ...]) -> None:
+    ledger = Ledger()
+    for tenant in ("a", "b", "c"):
+        ledger.enter(Terms(tenant))
+    for tenant, tokens in (("a", 1), ("c", 3 * MOST_CREDIT), ("b", 2 * MOST_CREDIT)):
+        ledger.began(tenant, tokens)
+    ledger.enter(Terms("a"), waiting)  # which runs, and asks for more
+    assert ledger.served("a") == MOST_CREDIT
+
+
+def test_who_stands_in_line_stays_as_it_is() -> None:
+    ledger = Ledger()
+    for tenant, tokens in (("a", 1), ("b", 2 * MOST_CREDIT)):
+        ledger.enter(Terms(tenant))
+        ledger.began(tenant, tokens)
+    ledger.enter(Terms("a"), waiting=("a", "b"))
+    assert ledger.served("a") == 1
 
 
 def test_who_leaves_and_comes_back_still_has_what_was_served() -> None:
@@ -238,6 +258,31 @@ def test_answers_do_not_depend_on_who_gives_way() -> None:
     assert answers["fair"] == answers["fcfs"]
 
 
+def test_who_only_goes_on_by_a_token_is_not_compared_with_those_in_line() -> None:
+    engine = fair_engine(max_num_seqs=8, num_blocks=1024)
+    for handle in range(8):
+        engine.add(ask(handle, "ab"[handle % 2], max_tokens=100))
+    spans(engine)
+    for handle in range(8, 28):
+        engine.add(ask(handle, f"tenant {handle}", max_tokens=100))
+    for _ in range(5):
+        spans(engine)
+    order = engine.scheduler.order
+    assert isinstance(order, Fair)
+    asked: list[Sequence] = []
+    place = order.waiting.place
+
+    def counted(sequence: Sequence) -> tuple[float, ...]:
+        asked.append(sequence)
+        return place(sequence)
+
+    order.waiting.place = counted
+    assert len(order.waiting.of) >= 10
+    batch = engine.scheduler.schedule()
+    assert len(batch.spans) == 8
+    assert len(asked) <= 3 * len(order.waiting.of)
+
+
 # --- in the long run
 
 
@@ -280,6 +325,23 @@ def test_quiet_tenants_are_let_in_as_if_nobody_else_were_there() -> None:
         crowd.step(now)
     waits = sorted(wait for tenant in quiet for wait in crowd.first_token[tenant])
     assert waits[len(waits) // 2] == 0
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_who_asks_for_little_saves_up_no_more_than_some_shares(others: int) -> None:
+    engine = fair_engine(max_num_seqs=20, num_blocks=1024)
+    trickles = {f"trickle {number}": 1 for number in range(1 + others)}
+    crowd = Crowd(engine, {**trickles, "noisy": 50})
+    for now in range(1000):
+        crowd.step(now)
+    crowd.outstanding["trickle 0"] = 50
+    for now in range(1000, 1200):  # 8192 tokens at about 55 in a step
+        crowd.step(now)
+    before = crowd.served.copy()
+    for now in range(1200, 1500):
+        crowd.step(now)
+    served = crowd.served - before
+    assert jain([served["trickle 0"], served["noisy"]]) >= 0.95
 
 
 def test_giving_way_does_not_eat_up_what_is_computed() -> None:

@@ -260,7 +260,8 @@ class AsyncEngine:
         ended = self._requests.pop(handle, None)
         if ended is not None:
             now = time.monotonic()
-            self._gate.ended(handle, now, completely=ended.is_complete)
+            reasons = tuple(ended.finish_reasons.values()) if ended.is_complete else ()
+            self._gate.ended(handle, now, reasons, ended.timing.generation_tokens)
             ended.stopwatch.end(now)
             self.observer.ended(ended)
 

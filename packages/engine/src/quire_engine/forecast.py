@@ -2,7 +2,8 @@
 
 A step's time is taken as a straight line of the tokens that it computes: what every step costs (weights are read
 once), and what each token adds. Both are fitted to the steps that were seen, the newer ones counting more. Where too
-little was seen, nothing is foretold, and nobody is refused for it.
+little was seen, nothing is foretold, and nobody is refused for it; of steps far longer than those that were seen,
+rather too little than too much.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from quire_engine.config import Decisions
-from quire_engine.sequence import FinishReason
 from quire_engine.stats import Stats
 from quire_protocol import SamplingParams
 
@@ -21,10 +21,10 @@ RECENT, FADING = 2.0, 0.98
 the last two seconds matter, or the last fifty steps where these took longer."""
 ENOUGH = 8.0
 """Steps, faded ones counted as less, before anything is foretold."""
-ANSWERED: tuple[FinishReason, ...] = ("stop", "length")
-"""Answers that are as long as they were to be."""
-MEMORY = 30.0
-"""Seconds of work after which what was counted has faded to a third."""
+REACH = 4.0
+"""Times as uncertain as one step by itself that a step may be foretold; of longer ones nothing is known."""
+SECONDS, ANSWERS, PROMPTS = 30.0, 50.0, 200_000.0
+"""Seconds of work, answers, and tokens of prompts after which what was counted before has faded to a third."""
 
 
 @dataclass(slots=True)
@@ -60,6 +60,19 @@ class Fit:
         base = (self.y - slope * self.x) / self.count
         return (base, slope) if base >= 0 else (0.0, self.xy / self.xx)
 
+    def step(self, tokens: float) -> float:
+        """Seconds of a step with so many tokens. Those that are out of reach add nothing."""
+        base, slope = self.line
+        return base + slope * min(tokens, self.reach)
+
+    @property
+    def reach(self) -> float:
+        """Tokens up to which the line holds: the farther from those that were seen, the more does chance decide."""
+        if not self.count:
+            return 0.0
+        mean = self.x / self.count
+        return mean + REACH * math.sqrt(max(self.xx - self.x * mean, 0.0))
+
     @property
     def mean(self) -> float:
         """Seconds of a step; 0 while none was seen."""
@@ -68,14 +81,15 @@ class Fit:
 
 @dataclass(slots=True)
 class Faded:
-    """A ratio of two counts, of which the older parts matter less and less."""
+    """A ratio of two counts, of which the older parts matter less and less: a third, once `memory` more is below."""
 
+    memory: float
     above: float = 0.0
     below: float = 0.0
 
-    def observe(self, above: float, below: float, seconds: float) -> None:
-        """What was counted in so many seconds."""
-        kept = math.exp(-seconds / MEMORY)
+    def observe(self, above: float, below: float) -> None:
+        """What was counted since."""
+        kept = math.exp(-below / self.memory)
         self.above, self.below = self.above * kept + above, self.below * kept + below
 
     @property
@@ -100,25 +114,31 @@ class Forecast:
 
     decisions: Decisions
     fit: Fit = field(default_factory=Fit)
-    speed: Faded = field(default_factory=Faded)
+    speed: Faded = field(default_factory=lambda: Faded(SECONDS))
     """Tokens of answers in a second in which somebody waits, so that all seats are taken."""
-    length: Faded = field(default_factory=Faded)
+    length: Faded = field(default_factory=lambda: Faded(ANSWERS))
     """Tokens of an answer."""
+    cached: Faded = field(default_factory=lambda: Faded(PROMPTS))
+    """Of a prompt's tokens, the share that the prefix cache has."""
     stats: Stats = field(default_factory=Stats)
     """The newest."""
 
     def observe(self, stats: Stats) -> None:
-        """Take in how the engine stands after a step. Counters that fell are those of another engine."""
+        """Take in how the engine stands after a step. The very first is slow in ways in which no other is."""
         before, self.stats = self.stats, stats
         steps, busy = stats.steps - before.steps, stats.busy_seconds - before.busy_seconds
         if steps <= 0 or busy <= 0:
             return
-        answered = sum(stats.finished.get(reason, 0) - before.finished.get(reason, 0) for reason in ANSWERED)
-        self.fit.observe((stats.computed_tokens - before.computed_tokens) / steps, busy / steps)
-        drawn = stats.generation_tokens - before.generation_tokens
-        self.length.observe(drawn, answered, busy)
+        found = stats.prefix_cache_hits - before.prefix_cache_hits
+        self.cached.observe(found, stats.prefix_cache_queries - before.prefix_cache_queries)
+        if before.steps:
+            self.fit.observe((stats.computed_tokens - before.computed_tokens) / steps, busy / steps)
         if before.waiting:
-            self.speed.observe(drawn, busy, busy)
+            self.speed.observe(stats.generation_tokens - before.generation_tokens, busy)
+
+    def answered(self, tokens: int, answers: int) -> None:
+        """Take in how long answers were that are as long as they were to be."""
+        self.length.observe(tokens, answers)
 
     @property
     def is_known(self) -> bool:
@@ -127,16 +147,15 @@ class Forecast:
 
     def step(self, tokens: float) -> float:
         """A step with so many tokens."""
-        base, slope = self.fit.line
-        return base + slope * tokens
+        return self.fit.step(tokens)
 
     def prefill(self, tokens: int) -> float:
-        """Prompts of so many tokens, computed beside those that run."""
+        """Prompts of so many tokens, of which the cache has its usual share, computed beside those that run."""
         if not self.is_known:
             return 0.0
         most = self.decisions.max_num_batched_tokens
         beside = min(self.stats.running, most - 1)
-        steps, rest = divmod(tokens, most - beside)
+        steps, rest = divmod(math.ceil(tokens * (1 - self.cached.value)), most - beside)
         return steps * self.step(most) + (self.step(rest + beside) if rest else 0.0)
 
     def length_of(self, params: SamplingParams) -> float:

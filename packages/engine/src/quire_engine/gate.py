@@ -7,22 +7,52 @@ and how long their prompts; neither what they ask for nor what is computed of th
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from quire_engine.config import Decisions
 from quire_engine.errors import DeadlineUnreachable, Overloaded
 from quire_engine.forecast import Ahead, Forecast
-from quire_engine.sequence import Terms
+from quire_engine.sequence import FinishReason, Terms
 from quire_engine.stats import Stats
 from quire_protocol import GenerateRequest
 
-LONGEST_WAIT = 600.0
-"""Seconds after which, at the latest, who was refused is told to come back."""
+LONGEST_WAIT = 60.0
+"""Seconds after which, at the latest, who was refused is told to come back; clients take longer ones for never."""
+
+AS_LONG_AS_ASKED: frozenset[FinishReason] = frozenset({"stop", "length"})
+"""How answers end that are as long as they were to be."""
+BY_THEMSELVES: frozenset[FinishReason] = AS_LONG_AS_ASKED | {"timeout"}
+"""How answers end that took as long as they were to take, or longer."""
 
 LONGER, SHORTER = 0.05, -0.05 / 32
 """How the logarithm of caution changes with an answer that took longer than expected, or not: one in 33 will."""
 MOST_CAUTION = 4.0
 """Times as long as foretold, at most, that an answer is expected to take."""
+FORGETTING = 30.0
+"""Seconds without a lesson after which half of caution is gone: whoever is refused teaches nothing."""
+
+
+@dataclass(slots=True)
+class Caution:
+    """Times as long as foretold that an answer is expected to take: learned from those that ended, and forgotten."""
+
+    logarithm: float = 0.0
+    learned: float = 0.0
+    """When, last."""
+
+    def at(self, now: float) -> float:
+        """1 where all takes as long as foretold."""
+        return math.exp(self._left(now))
+
+    def learn(self, took_longer: bool, now: float) -> None:
+        """One answer has ended, and took longer than expected or not."""
+        changed = self._left(now) + (LONGER if took_longer else SHORTER)
+        self.logarithm = min(max(changed, 0.0), math.log(MOST_CAUTION))
+        self.learned = now
+
+    def _left(self, now: float) -> float:
+        return self.logarithm * math.pow(0.5, (now - self.learned) // FORGETTING)
 
 
 @dataclass(slots=True)
@@ -49,6 +79,8 @@ class Ticket:
     terms: Terms
     priority: int
     joined: float
+    pauses: int
+    """Times that there had been no engine before."""
     foretold: float = 0.0
     """Seconds that its answer would take; 0 where nobody asked, or knew."""
 
@@ -66,8 +98,7 @@ class Gate:
     def __init__(self, decisions: Decisions) -> None:
         self.decisions = decisions
         self.forecast = Forecast(decisions)
-        self.caution = 1.0
-        """Times as long as foretold that an answer is expected to take: learned from those that ended."""
+        self.caution = Caution()
         self.waiting_tokens = 0
         """Of the prompts of all who wait."""
         self._waiting_answers = 0.0
@@ -76,6 +107,8 @@ class Gate:
         self._tenants: dict[str, Standing] = {}
         self._promised = 0.0
         """When the last of those who were refused was told to come back."""
+        self._pauses = 0
+        """Times that there was no engine."""
 
     @property
     def waiting(self) -> int:
@@ -90,7 +123,7 @@ class Gate:
         if not terms.weight > 0:
             raise ValueError(f"The weight of tenant {terms.tenant!r} is {terms.weight}; a share is above 0.")
         answer = self.forecast.length_of(request.sampling_params)
-        ticket = Ticket(len(request.token_ids), answer, terms, request.priority, now)
+        ticket = Ticket(len(request.token_ids), answer, terms, request.priority, now, self._pauses)
         self._check_room(ticket, now)
         if terms.deadline is not None:
             ticket = replace(ticket, foretold=self._check_deadline(ticket, request.sampling_params.n, terms.deadline))
@@ -110,8 +143,8 @@ class Gate:
             self._running[handle] = ticket
             self._leave_line(ticket).running += 1
 
-    def ended(self, handle: int, now: float, *, completely: bool) -> None:
-        """A request has ended: by itself (`completely`) or because nobody waits for it."""
+    def ended(self, handle: int, now: float, reasons: Collection[FinishReason] = (), tokens: int = 0) -> None:
+        """A request has ended: for these reasons, with so many tokens, or because nobody waits for all of it."""
         if (ticket := self._waiting.pop(handle, None)) is not None:
             standing = self._leave_line(ticket)
         elif (ticket := self._running.pop(handle, None)) is not None:
@@ -121,14 +154,26 @@ class Gate:
             return
         if not standing.waiting and not standing.running:
             del self._tenants[ticket.terms.tenant]
-        if completely and ticket.is_close(self.caution):
-            took_longer = now - ticket.joined > self.caution * ticket.foretold
-            change = LONGER if took_longer else SHORTER
-            self.caution = min(max(self.caution * math.exp(change), 1.0), MOST_CAUTION)
+        if reasons:
+            self._learn(ticket, now, reasons, tokens)
 
     def observe(self, stats: Stats) -> None:
-        """Take in how the engine stands after a step."""
+        """Take in how the engine stands after a step, or that there is none: everybody waits, and nothing is computed.
+
+        How long those take who have waited for an engine says nothing about it.
+        """
+        if stats.waiting and not stats.running and stats.steps == self.forecast.stats.steps:
+            self._pauses += 1
         self.forecast.observe(stats)
+
+    def _learn(self, ticket: Ticket, now: float, reasons: Collection[FinishReason], tokens: int) -> None:
+        """Learn how long answers are, and take, from one that has ended."""
+        if AS_LONG_AS_ASKED.issuperset(reasons):
+            self.forecast.answered(tokens, len(reasons))
+        caution = self.caution.at(now)
+        is_telling = ticket.pauses == self._pauses and BY_THEMSELVES.issuperset(reasons)
+        if is_telling and ticket.is_close(caution):
+            self.caution.learn(now - ticket.joined > caution * ticket.foretold, now)
 
     def _leave_line(self, ticket: Ticket) -> Standing:
         self.waiting_tokens -= ticket.tokens
@@ -169,9 +214,10 @@ class Gate:
     def _is_due(self, tenant: str) -> bool:
         """Whether a tenant has one place whatever the line holds: it has none there, and others have filled it.
 
-        There are at most as many such places as tenants, and nobody is shut out by the others' requests.
+        There are at most as many such places as tenants, and nobody is shut out by the others' requests. Where there is
+        no line, nobody has a place in it.
         """
-        if self.decisions.scheduling_policy != "fair" or not self._tenants:
+        if self.decisions.scheduling_policy != "fair" or not self.decisions.max_num_queued_reqs:
             return False
         own = self._tenants.get(tenant)
         return own is None or not own.waiting
@@ -179,28 +225,38 @@ class Gate:
     def _promise(self, tokens: int, now: float) -> float:
         """Seconds until there should be room: each of those who are refused is told a moment of its own.
 
-        Told the same one, all would come back at once, and all but one be refused again.
+        Told the same one, all would come back at once, and all but one be refused again. Once they fill twice the time
+        in which the line drains, they begin anew: not all come back.
         """
-        self._promised = max(self._promised, now) + self.forecast.drain(tokens)
-        wait = min(max(self._promised - now, 1.0), LONGEST_WAIT)
-        self._promised = min(self._promised, now + LONGEST_WAIT)
-        return wait
+        one = self.forecast.drain(tokens)
+        last = now + min(2 * one * max(self.waiting, 1), LONGEST_WAIT)
+        self._promised = max(self._promised, now) + one
+        if self._promised > last:
+            self._promised = min(now + one, last)
+        return max(self._promised - now, 1.0)
 
     def _check_deadline(self, ticket: Ticket, choices: int, deadline: float) -> float:
-        """Seconds that the answer is foretold to take. DeadlineUnreachable if that is too long."""
+        """Seconds that the answer is foretold to take. DeadlineUnreachable if that is too long.
+
+        Nobody is refused, and nothing foretold, where there is nobody else: it costs no one anything, and shows how
+        long things take now.
+        """
         left = deadline - ticket.joined
         if left <= 0:
             problem = f"The deadline passed {-left:.3f} s before the request came"
             raise DeadlineUnreachable(f"{problem}; nothing was computed.", retry_after=1.0)
+        if not self._waiting and not self._running:
+            return 0.0
         first = self.forecast.first_token(ticket.tokens, self._ahead(ticket), self._free_seats(ticket.terms))
         foretold = first + self.forecast.decode(ticket.answer / choices)
-        needed = self.caution * foretold
+        needed = self.caution.at(ticket.joined) * foretold
         if needed > left:
             problem = (
                 f"The answer would take about {needed:.1f} s ({first:.1f} s to its first token, with {self.waiting} "
                 f"requests in line), and the deadline is in {left:.1f} s"
             )
-            raise DeadlineUnreachable(f"{problem}. Nothing was computed; allow more time.", retry_after=needed - left)
+            wait = min(needed - left, LONGEST_WAIT)
+            raise DeadlineUnreachable(f"{problem}. Nothing was computed; allow more time.", retry_after=wait)
         return foretold
 
     def _ahead(self, ticket: Ticket) -> Ahead:

@@ -2,9 +2,10 @@
 
 After Sheng et al. 2024 (Fairness in Serving Large Language Models): each tenant has a virtual counter of the service
 that it got, and the one with the least is next in line. Who comes anew begins at the least counter of those who are
-there, so that nobody saves up shares by staying away. Unlike there, tenants also take seats from each other, but only
-from one that holds two more than they do: each such move makes the seats more even, and none can be undone by another
-one, so that nobody is thrown back and forth. What nobody else wants, anybody may have.
+there, so that nobody saves up shares by staying away; who asked for less than its share is next for a while, and no
+longer. Unlike there, tenants also take seats from each other, but only from one that holds two more than they do: each
+such move makes the seats more even, and none can be undone by another one, so that nobody is thrown back and forth.
+What nobody else wants, anybody may have.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ LOSS, MOST_LOSS = 0.02, 8192
 Who gives a seat up has its blocks cached, and comes back to them at next to no cost, unless blocks are what is short.
 """
 
+MOST_CREDIT = 8192
+"""Tokens, by its weight, that whoever asked for less than its share may be behind those in line: a few prompts."""
+
 LEAST_WEIGHT = 1e-3
 """A share cannot be smaller: it would be served in no time that anybody waits."""
 
@@ -40,6 +44,8 @@ class Ledger:
         self._weights: dict[str, float] = {}
         self._present: Counter[str] = Counter()
         """Unfinished requests."""
+        self._last = ""
+        """Who left the line last."""
 
     def __len__(self) -> int:
         """Tenants that have requests."""
@@ -53,12 +59,20 @@ class Ledger:
         """As its newest request has it."""
         return self._weights.get(tenant, 1.0)
 
-    def enter(self, terms: Terms) -> None:
-        """Count a request that has come."""
-        self._weights[terms.tenant] = max(terms.weight, LEAST_WEIGHT)
-        if terms.tenant not in self._present:
-            self._served[terms.tenant] = max(self.served(terms.tenant), self._least)
-        self._present[terms.tenant] += 1
+    def enter(self, terms: Terms, waiting: Collection[str] = ()) -> None:
+        """Count a request that has come, while these tenants have others in line."""
+        tenant = terms.tenant
+        self._weights[tenant] = max(terms.weight, LEAST_WEIGHT)
+        if tenant not in waiting:
+            next_served = min((self.served(each) for each in waiting), default=self.served(self._last))
+            least = 0.0 if tenant in self._present else self._least
+            self._served[tenant] = max(self.served(tenant), least, next_served - MOST_CREDIT)
+        self._present[tenant] += 1
+
+    def began(self, tenant: str, tokens: float) -> None:
+        """Count a request that leaves the line, and the service that it is given with that."""
+        self._last = tenant
+        self.charge(tenant, tokens)
 
     def leave(self, terms: Terms) -> None:
         """Count a request that has ended. Who is alone from then on owes nothing to those who went before."""
@@ -79,7 +93,8 @@ class Ledger:
     def _forget(self) -> None:
         """Those who are not there, and would begin with no less if they were new; all, when nobody is there."""
         least = self._least
-        gone = [t for t, served in self._served.items() if t not in self._present and served <= least]
+        kept = {self._last, *self._present}
+        gone = [tenant for tenant, served in self._served.items() if tenant not in kept and served <= least]
         for tenant in gone if self._present else tuple(self._served):
             del self._served[tenant]
             self._weights.pop(tenant, None)
@@ -148,7 +163,7 @@ class Fair:
 
     def precedes(self, newcomer: Sequence, sequence: Sequence) -> bool:
         """Whether the rest of a prompt waits, as another tenant was served no more than the one who brought it."""
-        if sequence.pending == 1 or newcomer.terms.tenant == sequence.terms.tenant:
+        if newcomer.terms.tenant == sequence.terms.tenant:
             return False
         return self._served(newcomer) <= self._served(sequence)
 
@@ -188,7 +203,7 @@ class Fair:
 
     def enter(self, terms: Terms) -> None:
         """A request has come."""
-        self.ledger.enter(terms)
+        self.ledger.enter(terms, self.waiting.of)
 
     def leave(self, terms: Terms) -> None:
         """A request has ended."""
@@ -196,7 +211,7 @@ class Fair:
 
     def began(self, sequence: Sequence) -> None:
         """Its prompt is counted when it is let in, so that the next in line is chosen in view of it."""
-        self.ledger.charge(sequence.terms.tenant, _prompt_cost(sequence))
+        self.ledger.began(sequence.terms.tenant, _prompt_cost(sequence))
 
     def drew(self, sequence: Sequence, tokens: int) -> None:
         """Tokens count as they come: nobody knows how many there will be."""

@@ -84,7 +84,7 @@ class Order(Protocol):
         ...
 
     def precedes(self, newcomer: Sequence, sequence: Sequence) -> bool:
-        """Whether somebody in line begins before a running sequence has its share of the step."""
+        """Whether somebody in line begins before a running sequence has its share of the step, of several tokens."""
         ...
 
     def yielding(self, spared: Collection[Sequence]) -> Sequence:

@@ -193,7 +193,7 @@ class Scheduler:
         step = Step(self.max_tokens)
         self._make_way()
         for sequence in self.order.in_turn():  # some of them may have to give way meanwhile
-            while self.waiting and self.order.precedes(self.waiting.first, sequence):
+            while sequence.pending > 1 and self.waiting and self.order.precedes(self.waiting.first, sequence):
                 if not self._admit(self.waiting.first, step):
                     break
             if sequence.is_running:
