@@ -112,7 +112,7 @@ class AsyncEngine:
         try:
             self._link.send(Add(Submission.of(handle, heeded(request, self.decisions), terms)))
         except (OverflowError, TypeError, ValueError) as error:
-            self._gate.ended(handle, time.monotonic(), completely=False)
+            self._gate.ended(handle, time.monotonic())
             raise RequestError(f"The request cannot be passed on to the engine: {error}.") from error
         self._requests[handle] = outputs
         self.observer.submitted(outputs)
