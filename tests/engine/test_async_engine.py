@@ -348,6 +348,19 @@ def test_a_request_that_is_closed_in_line_gives_its_place_to_the_next() -> None:
     run(scenario())
 
 
+def test_answers_that_end_by_themselves_show_how_long_answers_are_and_others_do_not() -> None:
+    async def scenario() -> None:
+        async with engine_in_a_thread("load_endless") as engine:
+            broken_off = await engine.submit(generate_request([1], max_tokens=None))
+            await anext(broken_off)
+            await collect(await engine.submit(generate_request([1], n=2, temperature=1, max_tokens=6)))
+            broken_off.cancel()
+            await (await engine.submit(generate_request([1], max_tokens=None))).aclose()
+            assert engine._gate.forecast.length.value == 6
+
+    run(scenario())
+
+
 def test_a_deadline_ends_who_runs_and_who_waits() -> None:
     async def scenario() -> None:
         async with engine_in_a_thread("load_narrow") as engine:
