@@ -9,6 +9,8 @@ from tests.support.loop import run
 from tests.support.requests import generate_request
 
 from quire_engine.async_engine import RequestOutputs
+from quire_engine.link.frames import Report
+from quire_engine.link.journal import Journal
 from quire_engine.sequence import Emission, Terms
 from quire_engine.stats import Stats
 from quire_server.ledger import MOST_LEFT, MOST_TENANTS, OTHERS, EngineLedger
@@ -28,9 +30,16 @@ def counted(scenario: Any, load: str = "load_counting") -> EngineLedger:
 
 def test_counters_go_on_where_another_process_begins_to_count() -> None:
     async def scenario(engine: Any, ledger: EngineLedger) -> None:
-        ledger.stepped(Stats(steps=7, generation_tokens=30, computed_tokens=50, running=2))
-        ledger.stepped(Stats(steps=1, generation_tokens=3, computed_tokens=5, running=1))
-        ledger.stepped(Stats(steps=2, generation_tokens=4, computed_tokens=6, running=1))
+        journal = Journal(seed=0, seats=8)
+        first = Stats(steps=7, generation_tokens=30, computed_tokens=50, running=2)
+        ledger.stepped(journal.hear(Report([], first)).stats)
+        ledger.stepped(journal.broken_off().stats)
+        ledger.stepped(
+            journal.hear(Report([], Stats(running=1, steps=1, generation_tokens=3, computed_tokens=5))).stats
+        )
+        ledger.stepped(
+            journal.hear(Report([], Stats(running=1, steps=2, generation_tokens=4, computed_tokens=6))).stats
+        )
 
     ledger = counted(scenario)
     assert (ledger.stats.steps, ledger.stats.generation_tokens, ledger.stats.running) == (9, 34, 1)

@@ -102,7 +102,7 @@ class EngineLedger:
     """Counts what becomes of an engine's requests. The engine's Observer: `AsyncEngine` calls it as things happen.
 
     What becomes of requests is counted here, above the line, so that a restart of the engine's process loses and
-    repeats none; what only the engine sees comes with its reports, and is added up over its restarts.
+    repeats none; what only the engine sees comes with its reports, which the link adds up over restarts.
     """
 
     def __init__(self, engine: AsyncEngine, told: Sequence[Callable[[RequestOutputs], None]] = ()) -> None:
@@ -123,9 +123,8 @@ class EngineLedger:
         """The same, of their answers."""
         self.tokens_after_disconnect = 0
         """Generated for requests whose client had gone."""
-        self._before = Stats()
-        """What was counted by processes of the engine that have ended since."""
-        self._last = engine.stats
+        self.stats = engine.stats
+        """How the engine stands, with its counters since this server started."""
         self._left: OrderedDict[int, None] = OrderedDict()
         """Requests whose client went away, oldest first."""
         self._answers: dict[int, Counter[int]] = {}
@@ -148,11 +147,6 @@ class EngineLedger:
         self.computed_prompts = Spread(lengths)
         self.choices = Spread(CHOICES)
         self.preemptions = Spread(PREEMPTIONS)
-
-    @property
-    def stats(self) -> Stats:
-        """How the engine stands, with its counters since this server started."""
-        return self._last.after(self._before)
 
     # --- the Observer -------------------------------------------------------------------------------------------------
 
@@ -213,13 +207,10 @@ class EngineLedger:
 
     def stepped(self, stats: Stats) -> None:
         """The engine has computed a step, and stands like this."""
-        if stats.steps < self._last.steps:  # another process has begun to count
-            self._before = self.stats
-            self._last = Stats()
-        computed = stats.computed_tokens - self._last.computed_tokens
+        computed = stats.computed_tokens - self.stats.computed_tokens
         if computed:
             self.step_tokens.add(computed)
-        self._last = stats
+        self.stats = stats
 
     def unclaimed(self, emission: Emission) -> None:
         """The engine emitted something for a request that is over."""
