@@ -356,7 +356,7 @@ def test_answers_that_end_by_themselves_show_how_long_answers_are_and_others_do_
             await collect(await engine.submit(generate_request([1], n=2, temperature=1, max_tokens=6)))
             broken_off.cancel()
             await (await engine.submit(generate_request([1], max_tokens=None))).aclose()
-            assert engine._gate.forecast.length.value == 6
+            assert engine._link.gate.forecast.length.value == 6
 
     run(scenario())
 

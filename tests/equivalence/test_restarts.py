@@ -120,7 +120,7 @@ async def kill(engine: AsyncEngine, at: Iterable[int]) -> None:
     for tokens in at:
         while engine.stats.generation_tokens < tokens or engine.state != "ready":
             await asyncio.sleep(0.001)
-        link = engine._link._link
+        link = engine._link.link._link
         assert isinstance(link, ProcessLink)
         link._child._process.kill()
         while engine.state == "ready":

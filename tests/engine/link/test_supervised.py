@@ -50,7 +50,7 @@ async def engine(start: Start, **config: Any) -> AsyncIterator[AsyncEngine]:
 
 def kill(engine: AsyncEngine) -> None:
     """End the engine's process at once."""
-    link = engine._link._link
+    link = engine._link.link._link
     assert isinstance(link, ProcessLink)
     link._child._process.kill()
 
@@ -179,7 +179,7 @@ def test_a_sleeping_engine_keeps_its_requests_waiting(kind: Callable[[], Start])
 def test_sleep_gives_the_process_back() -> None:
     async def scenario() -> None:
         async with engine(in_a_process()) as one:
-            link = one._link._link
+            link = one._link.link._link
             assert isinstance(link, ProcessLink)
             await one.sleep()
             assert link._child._process.returncode == 0
@@ -378,7 +378,7 @@ def test_a_request_that_cannot_be_passed_on_is_refused_and_leaves_nothing_behind
             for _ in range(2):
                 with pytest.raises(RequestError, match="cannot be passed on to the engine"):
                     await one.submit(ENORMOUS)
-            assert (one.num_requests, one._gate.waiting) == (0, 0)
+            assert (one.num_requests, one._link.gate.waiting) == (0, 0)
             outputs = await one.submit(LONG)
             begun = [await anext(outputs)]
             kill(one)
@@ -476,7 +476,7 @@ def test_a_link_is_closed_also_where_that_was_broken_off() -> None:
     async def scenario() -> None:
         start = partial(Lingering.start, factory="tests.support.scripted:load_scripted")
         async with engine(start) as one:
-            link = one._link._link
+            link = one._link.link._link
             assert isinstance(link, Lingering)
             kill(one)
             while not link.is_closing:
@@ -491,7 +491,7 @@ def test_closing_that_was_broken_off_can_be_done_again() -> None:
     async def scenario() -> None:
         start = partial(Lingering.start, factory="tests.support.scripted:load_scripted")
         async with engine(start) as one:
-            link = one._link._link
+            link = one._link.link._link
             assert isinstance(link, Lingering)
             closing = asyncio.create_task(one._link.close())
             while not link.is_closing:

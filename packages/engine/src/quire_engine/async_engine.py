@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from dataclasses import replace
 from itertools import count
 from types import TracebackType
@@ -19,12 +19,12 @@ from typing import Literal, Self
 
 from quire_engine.admission import check_request
 from quire_engine.config import Decisions, EngineConfig
-from quire_engine.errors import EngineStopped, Overloaded, RequestError
-from quire_engine.gate import Gate
+from quire_engine.errors import EngineStopped, Overloaded
 from quire_engine.link.base import LinkStarter
-from quire_engine.link.frames import Abort, Add, Report, ResetPrefixCache
+from quire_engine.link.frames import Abort, Report, ResetPrefixCache
+from quire_engine.link.gated import AdmittingLink, GatedLink
 from quire_engine.link.process import ProcessLink
-from quire_engine.link.supervised import EngineState, SupervisedLink
+from quire_engine.link.supervised import EngineState
 from quire_engine.link.thread import ThreadLink
 from quire_engine.observer import Guarded, Nobody, Observer
 from quire_engine.sequence import Emission, FinishReason, Submission, Terms
@@ -50,7 +50,7 @@ class AsyncEngine:
     """
 
     def __init__(
-        self, link: SupervisedLink, tokenizer: Tokenizer | None = None, renderer: Renderer | None = None
+        self, link: AdmittingLink, tokenizer: Tokenizer | None = None, renderer: Renderer | None = None
     ) -> None:
         self.decisions: Decisions = link.decisions
         self.tokenizer = tokenizer
@@ -59,8 +59,7 @@ class AsyncEngine:
         """How the engine stood after its last step."""
         self._observer = Guarded(Nobody())
         self._link = link
-        self._gate = Gate(link.decisions)
-        self._handles = count()
+        self._handles = count(link.first_handle)
         self._requests: dict[int, RequestOutputs] = {}
         self._stopped: str | None = None
         self._resets: deque[asyncio.Future[bool]] = deque()
@@ -80,7 +79,12 @@ class AsyncEngine:
         In a process of its own, it is started again when it ends by itself, and goes on with its requests.
         """
         start_link = LINKS[link] if isinstance(link, str) else link
-        starting = asyncio.ensure_future(SupervisedLink.start(config, start_link, progress=progress))
+        return await cls.over(GatedLink.start(config, start_link, progress=progress), config)
+
+    @classmethod
+    async def over(cls, link: Awaitable[AdmittingLink], config: EngineConfig) -> Self:
+        """An engine at the other end of a link that is still to come; its tokenizer is loaded meanwhile."""
+        starting = asyncio.ensure_future(link)
         loading = asyncio.ensure_future(asyncio.to_thread(load_tokenizer, config))
         try:
             await asyncio.wait((starting, loading), return_when=asyncio.FIRST_EXCEPTION)
@@ -105,15 +109,10 @@ class AsyncEngine:
         handle = next(self._handles)
         outputs = RequestOutputs(self, handle, request, terms)
         try:
-            self._gate.join(handle, request, terms, time.monotonic())
+            await self._link.add(Submission.of(handle, heeded(request, self.decisions), terms))
         except Overloaded as error:
             self.observer.refused(error)
             raise
-        try:
-            self._link.send(Add(Submission.of(handle, heeded(request, self.decisions), terms)))
-        except (OverflowError, TypeError, ValueError) as error:
-            self._gate.ended(handle, time.monotonic())
-            raise RequestError(f"The request cannot be passed on to the engine: {error}.") from error
         self._requests[handle] = outputs
         self.observer.submitted(outputs)
         return outputs
@@ -230,10 +229,8 @@ class AsyncEngine:
             if not (done := self._resets.popleft()).done():  # else nobody waits for it any more
                 done.set_result(True)
         for progress in report.progress:
-            self._gate.began(progress.handle)
             if progress.handle in self._requests:
                 self._requests[progress.handle].stopwatch.progressed(progress)
-        self._gate.observe(report.stats)
         for emission in report.emissions:
             if emission.handle in self._requests:
                 self._requests[emission.handle].deliver(emission, now)
@@ -261,7 +258,7 @@ class AsyncEngine:
         if ended is not None:
             now = time.monotonic()
             reasons = tuple(ended.finish_reasons.values()) if ended.is_complete else ()
-            self._gate.ended(handle, now, reasons, ended.timing.generation_tokens)
+            self._link.ended(handle, reasons, ended.timing.generation_tokens)
             ended.stopwatch.end(now)
             self.observer.ended(ended)
 
@@ -413,7 +410,7 @@ def heeded(request: GenerateRequest, decisions: Decisions) -> GenerateRequest:
     return request.model_copy(update={"sampling_params": params})
 
 
-async def _undo(starting: asyncio.Future[SupervisedLink], loading: asyncio.Future[Tokenizer | None]) -> None:
+async def _undo(starting: asyncio.Future[AdmittingLink], loading: asyncio.Future[Tokenizer | None]) -> None:
     """Give up a start: end both halves, and the engine if it had come up already."""
     starting.cancel()
     loading.cancel()

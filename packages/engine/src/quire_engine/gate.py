@@ -90,7 +90,7 @@ class Ticket:
 
 
 class Gate:
-    """Counts who waits and who runs, and lets requests in or refuses them. Owned by the AsyncEngine.
+    """Counts who waits and who runs, and lets requests in or refuses them. Owned by the GatedLink.
 
     `now` is on the deadlines' clock.
     """
