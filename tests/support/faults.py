@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Literal
 
 from tests.support.scripted import scripted_engine
@@ -121,6 +122,18 @@ def load_doomed(config: EngineConfig, *, progress: bool = False) -> Engine:
     def rule(batch: Batch) -> Exception | None:
         lost = any(span.sequence.output_length == 2 for span in batch.spans)
         return DeviceFault("the device is gone") if lost else None
+
+    engine = scripted_engine(seed=config.seed)
+    return Engine(FaultyRunner(engine.runner, rule), engine.decisions)
+
+
+def load_hanging(config: EngineConfig, *, progress: bool = False) -> Engine:
+    """An engine that never comes back from a step in which what begins with 66 has two tokens."""
+
+    def rule(batch: Batch) -> Exception | None:
+        if any(66 in s.sequence.tokens[:1] and s.sequence.output_length == 2 for s in batch.spans):
+            Event().wait()
+        return None
 
     engine = scripted_engine(seed=config.seed)
     return Engine(FaultyRunner(engine.runner, rule), engine.decisions)

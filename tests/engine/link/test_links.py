@@ -19,7 +19,7 @@ from tests.support.requests import submission
 from quire_engine.config import EngineConfig
 from quire_engine.errors import EngineStopped, ModelNotSupported
 from quire_engine.link.base import Link
-from quire_engine.link.frames import PREFIX, Abort, Add, Report
+from quire_engine.link.frames import PREFIX, Abort, Add, Beat, Report
 from quire_engine.link.process import ProcessLink, _connection
 from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Emission
@@ -186,6 +186,30 @@ def test_a_child_that_cannot_read_a_command_ends(caplog: pytest.LogCaptureFixtur
 
     run(scenario())
     assert "A command could not be read" in caplog.text
+
+
+def test_a_child_that_has_nothing_to_do_says_so_time_and_again() -> None:
+    async def scenario() -> None:
+        link = await in_a_process()
+        assert isinstance(link, ProcessLink)
+        assert [await link._child.receive() for _ in range(3)] == [Beat(None)] * 3
+        await link.close()
+
+    run(scenario())
+
+
+def test_a_child_that_does_not_come_back_from_a_step_says_at_whom_it_is() -> None:
+    async def scenario() -> None:
+        link = await ProcessLink.start(EngineConfig(), factory="tests.support.faults:load_hanging")
+        link.send(Add(submission(3, [66, 2, 3], max_tokens=4)))
+        while not (isinstance(message := await link._child.receive(), Beat) and message.handles):
+            pass
+        assert message.turn is not None
+        assert message.handles == (3,)
+        link._child.kill()
+        await link.close()
+
+    run(scenario())
 
 
 def test_a_child_that_never_connects_is_an_engine_that_stopped() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -17,11 +18,12 @@ from tests.support.requests import generate_request
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import EngineStopped, ModelNotSupported, RequestError
-from quire_engine.link import supervised
+from quire_engine.link import supervised, watch
 from quire_engine.link.base import Link
 from quire_engine.link.frames import Report
 from quire_engine.link.process import Child, ProcessLink
 from quire_engine.link.thread import ThreadLink
+from quire_engine.link.watch import Watch
 from quire_engine.sequence import Terms
 from quire_engine.text.output import Output
 
@@ -48,11 +50,16 @@ async def engine(start: Start, **config: Any) -> AsyncIterator[AsyncEngine]:
         await started.close()
 
 
-def kill(engine: AsyncEngine) -> None:
-    """End the engine's process at once."""
+def send(engine: AsyncEngine, number: signal.Signals) -> None:
+    """Send the engine's process a signal."""
     link = engine._link.link._link
     assert isinstance(link, ProcessLink)
-    link._child._process.kill()
+    link._child._process.send_signal(number)
+
+
+def kill(engine: AsyncEngine) -> None:
+    """End the engine's process at once."""
+    send(engine, signal.SIGKILL)
 
 
 async def collect(outputs: RequestOutputs) -> list[Output]:
@@ -366,6 +373,43 @@ def test_where_one_after_the_other_is_to_blame_it_is_the_machine() -> None:
     run(scenario())
 
 
+# --- what hangs
+
+
+def test_an_engine_that_is_stopped_is_ended_and_its_streams_go_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(watch, "SILENCE", 4.0)
+
+    async def scenario() -> None:
+        async with engine(in_a_process()) as one:
+            outputs = await one.submit(LONG)
+            begun = [await anext(outputs)]
+            send(one, signal.SIGSTOP)
+            assert ids(begun + await collect(outputs)) == await undisturbed()
+            assert (one.state, one.restarts) == ("ready", 1)
+
+    run(scenario())
+    assert "gave no sign of life for 4 seconds" in caplog.text
+
+
+def test_a_request_by_which_a_step_never_ends_is_found_and_the_others_go_on() -> None:
+    async def scenario() -> None:
+        start = partial(ProcessLink.start, factory="tests.support.faults:load_hanging")
+        async with engine(start, engine_step_timeout=2, max_engine_deaths=2) as one:
+            asked = [await one.submit(generate_request([first, 5], max_tokens=9)) for first in (1, 66, 2, 3)]
+            answers = await asyncio.gather(*map(collect, asked))
+            assert [answer[-1].finish_reason for answer in answers] == ["length", "error", "length", "length"]
+            assert "again when it computed it alone" in (answers[1][-1].error or "")
+            assert one.restarts == 2
+        async with engine(in_a_process()) as well:
+            for first, answer in zip((1, 2, 3), (answers[0], *answers[2:]), strict=True):
+                wanted = await collect(await well.submit(generate_request([first, 5], max_tokens=9)))
+                assert ids(answer) == ids(wanted)
+
+    run(scenario())
+
+
 # --- what cannot be passed on, and what cannot be taken in
 
 
@@ -460,8 +504,8 @@ def test_a_wake_up_that_was_given_up_leaves_no_refusal_for_the_next() -> None:
 class Lingering(ProcessLink):
     """Takes as long to close as the test wants."""
 
-    def __init__(self, decisions: Decisions, child: Child) -> None:
-        super().__init__(decisions, child)
+    def __init__(self, decisions: Decisions, child: Child, watch: Watch) -> None:
+        super().__init__(decisions, child, watch)
         self.may_close = asyncio.Event()
         self.is_closing = self.is_closed = False
 

@@ -71,6 +71,8 @@ class EngineConfig(BaseModel):
     """Times within the window that the engine's process may end by itself: the last one of these is the end, after all others it is started again and goes on with its requests."""  # noqa: E501
     engine_death_window: Annotated[float, Field(gt=0)] = 600.0
     """Seconds within which these are counted."""
+    engine_step_timeout: Annotated[float, Field(ge=0)] = 300.0
+    """Seconds that the engine's process may be at one step: one that takes longer is ended, as is one that gives no sign of life for 30 seconds, and counts as one that ended by itself; 0 waits for ever."""  # noqa: E501
     cache_dir: str | None = None
     """Folder for what is worth keeping from start to start (which models were proven); the user's cache folder when absent."""  # noqa: E501
     generation_config: str = "auto"

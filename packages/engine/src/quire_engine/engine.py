@@ -8,7 +8,7 @@ from collections.abc import Callable
 from random import Random
 from typing import NamedTuple, Protocol
 
-from quire_engine.blame import Parts
+from quire_engine.blame import Parts, handles
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.constraint import Guide
 from quire_engine.extensions import Extension, allowed_names, applied
@@ -95,6 +95,8 @@ class Engine:
         self.guides = guides
         self.on_trial: Callable[[int], None] = lambda _: None
         """Told the handle of a suspected request before it is computed alone. Whoever owns the engine may listen."""
+        self._at_hand: Batch | None = None
+        """What is computed at this moment."""
         self.progress: list[Progress] = []
         """Which requests ran for the first time in the last step, or gave way."""
         self._next: Flight | None = None
@@ -148,6 +150,7 @@ class Engine:
         late, steps = self.scheduler.expire(began), self.scheduler.counters.steps
         refused, self._refused = self._refused, []
         emissions = refused + self._step()
+        self._at_hand = None
         ended = self._clock()
         if self.scheduler.counters.steps > steps:
             self.scheduler.counters.busy_seconds += ended - (self._busy_since or began)
@@ -166,6 +169,7 @@ class Engine:
                 return self._suspicious_step(batch)
             flight = self._launch(batch)
         following = self._launch_ahead(flight.batch)
+        self._at_hand = flight.batch
         try:
             results = flight.pending.wait()
         except Exception as error:
@@ -175,6 +179,7 @@ class Engine:
 
     def _launch(self, batch: Batch) -> Flight:
         """Start computing a batch."""
+        self._at_hand = batch
         try:
             return Flight(batch, self.runner.run(batch))
         except Exception as error:
@@ -204,6 +209,12 @@ class Engine:
         """Whether there are requests: step() computes something for them, or waits for guides."""
         return self.scheduler.has_work or bool(self._refused)
 
+    @property
+    def at_hand(self) -> tuple[int, ...]:
+        """The handles of the requests that are computed at this moment. Another thread may ask."""
+        batch = self._at_hand
+        return () if batch is None else handles(batch.spans)
+
     def improve(self) -> bool:
         """Use an idle moment to become faster, a second at most; False when there is nothing to do."""
         if self.guides is not None:
@@ -230,6 +241,7 @@ class Engine:
 
     def _suspicious_step(self, batch: Batch) -> list[Emission]:
         """Compute those alone by whom an engine may have ended: should this one end too, it is known by whom."""
+        self._at_hand = batch
         parts = Parts(self.runner, batch)
         results = parts.apart(self._suspects, self.on_trial)
         there = {span.sequence.handle for span in batch.spans}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from queue import SimpleQueue
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from quire_engine.config import Decisions, EngineConfig
-from quire_engine.engine import Engine
 from quire_engine.link.frames import Abort, Add, Command, Report, ResetPrefixCache, Stop
+
+if TYPE_CHECKING:  # whoever talks to an engine elsewhere has none to import
+    from quire_engine.engine import Engine
 
 
 class Link(Protocol):
@@ -45,16 +47,41 @@ class LinkStarter(Protocol):
         ...
 
 
-def serve(engine: Engine, inbox: SimpleQueue[Command], report: Callable[[Report], None]) -> None:
+class Pulse:
+    """How far the loop of an engine has come, for a thread that looks on. Only the loop changes it."""
+
+    def __init__(self) -> None:
+        self.turn: int | None = None
+        """The number of the turn that it is at; None while it waits for something to do."""
+        self._turns = 0
+
+    def go_on(self) -> None:
+        """Another turn begins."""
+        self._turns += 1
+        self.turn = self._turns
+
+    def rest(self) -> None:
+        """There is nothing to do."""
+        self.turn = None
+
+
+def serve(
+    engine: Engine, inbox: SimpleQueue[Command], report: Callable[[Report], None], pulse: Pulse | None = None
+) -> None:
     """Run an engine until it is told to stop: hear the commands, compute a step, report it.
 
     As long as there is nothing to hear and nothing to compute, it may become faster.
     """
+    pulse = pulse or Pulse()
     while True:
+        pulse.go_on()
         while not engine.has_work and inbox.empty() and engine.improve():
-            pass
+            pulse.go_on()
         resets = 0
+        if not engine.has_work and inbox.empty():
+            pulse.rest()
         for command in hear(inbox, wait=not engine.has_work):
+            pulse.go_on()
             match command:
                 case Add(submission):
                     engine.add(submission)

@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable
 from importlib import import_module
 from operator import attrgetter
@@ -15,11 +16,12 @@ from queue import SimpleQueue
 from threading import Lock, Thread
 from typing import BinaryIO, cast
 
-from quire_engine.engine import EngineFactory
+from quire_engine.engine import Engine, EngineFactory
 from quire_engine.errors import ConfigError
-from quire_engine.link.base import serve
+from quire_engine.link.base import Pulse, serve
 from quire_engine.link.frames import (
     PREFIX,
+    Beat,
     Command,
     Down,
     Failed,
@@ -34,6 +36,9 @@ from quire_engine.link.frames import (
 )
 
 logger = logging.getLogger(__name__)
+
+BEAT = 1.0
+"""Seconds between two signs of life."""
 
 TRACEBACKS = logging.Formatter()
 """Writes them as Python does."""
@@ -69,7 +74,9 @@ def run(connection: socket.socket) -> int:
         engine.on_trial = lambda handle: tell(Trial(handle))
         gc.freeze()  # what is loaded stays: looking through it again and again would hold up every step
         tell(Ready(engine.decisions))
-        serve(engine, inbox, tell)
+        pulse = Pulse()
+        Thread(target=beat, args=(engine, pulse, tell), name="quire-beats", daemon=True).start()
+        serve(engine, inbox, tell, pulse)
         engine.close()
     except ConnectionError:
         return 1  # the parent has gone
@@ -112,6 +119,16 @@ def listen(frames: BinaryIO, inbox: SimpleQueue[Command]) -> None:
         inbox.put(cast(Command, command))
         if isinstance(command, Stop):
             return
+
+
+def beat(engine: Engine, pulse: Pulse, tell: Callable[[Beat], None]) -> None:
+    """Say what the engine is at, time and again, until nobody can be told. In silence, this process is stopped."""
+    while True:
+        try:
+            tell(Beat(pulse.turn, engine.at_hand))
+        except OSError:
+            return
+        time.sleep(BEAT)
 
 
 def receive(frames: BinaryIO) -> Down | None:

@@ -2,7 +2,7 @@
 
 Down:  Start, then any number of Add, Abort and ResetPrefixCache, then Stop.
 Up:    Ready or Failed, then one Report for each step, and a Trial before each suspect that is computed alone in it.
-       Logged at any time.
+       Beat each second, and Logged at any time.
 """
 
 from __future__ import annotations
@@ -88,6 +88,15 @@ class Trial(msgspec.Struct, frozen=True, tag=True):
     handle: int
 
 
+class Beat(msgspec.Struct, frozen=True, tag=True):
+    """A sign of life."""
+
+    turn: int | None
+    """The number of the turn of its loop that the engine is at; None while it has nothing to do."""
+    handles: tuple[int, ...] = ()
+    """The requests that are computed at this moment."""
+
+
 class Logged(msgspec.Struct, frozen=True, tag=True):
     """A line for the log, which the parent keeps for both."""
 
@@ -101,7 +110,7 @@ class Logged(msgspec.Struct, frozen=True, tag=True):
 
 Command: TypeAlias = Add | Abort | ResetPrefixCache | Stop
 Down: TypeAlias = Start | Command
-Told: TypeAlias = Ready | Failed | Report | Trial
+Told: TypeAlias = Ready | Failed | Report | Trial | Beat
 Up: TypeAlias = Told | Logged
 
 _MODELS = (GenerateRequest, EngineConfig, Decisions)

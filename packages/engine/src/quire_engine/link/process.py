@@ -20,6 +20,7 @@ from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported
 from quire_engine.link.frames import (
     PREFIX,
+    Beat,
     Command,
     Down,
     Failed,
@@ -33,6 +34,9 @@ from quire_engine.link.frames import (
     decode_up,
     encode,
 )
+from quire_engine.link.watch import TICK, Hung, Watch
+
+logger = logging.getLogger(__name__)
 
 GRACE = 10.0
 """Seconds that a child has to end by itself."""
@@ -45,13 +49,17 @@ REFUSALS = {error.__name__: error for error in (ConfigError, ModelNotSupported)}
 
 
 class ProcessLink:
-    """Owns the child and the socket to it."""
+    """Owns the child and the socket to it. A child that hangs is ended; whoever receives hears of it as of any end."""
 
     is_replaceable = True
 
-    def __init__(self, decisions: Decisions, child: Child) -> None:
+    def __init__(self, decisions: Decisions, child: Child, watch: Watch) -> None:
         self.decisions = decisions
         self._child = child
+        self._watch = watch
+        self._hung: Hung | None = None
+        """Why the child was ended, if it was."""
+        self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
         self._tried: tuple[int, ...] = ()
         """The handle of the request that is computed alone at this moment, as an engine may have ended by it."""
 
@@ -65,11 +73,11 @@ class ProcessLink:
             child.send(Start(config, factory, progress, tuple(map(os.path.abspath, sys.path))))
             match await child.receive():
                 case Ready(decisions):
-                    return cls(decisions, child)
+                    return cls(decisions, child, Watch(config.engine_step_timeout))
                 case Failed(kind, message):
                     refusal = REFUSALS.get(kind)
                     raise refusal(message) if refusal else EngineStopped(f"The engine could not be loaded: {message}")
-                case Report() | Trial():
+                case Report() | Trial() | Beat():
                     raise AssertionError("a report came before the engine was ready")
         except BaseException:
             await child.end(grace=0)
@@ -85,7 +93,10 @@ class ProcessLink:
             try:
                 message = await self._child.receive()
             except EngineStopped as error:
-                raise EngineStopped(str(error), suspects=self._tried) from None
+                self._timer.cancel()
+                why = self._hung or Hung(str(error))
+                raise EngineStopped(why.reason, suspects=self._tried or why.suspects) from None
+            self._watch.heard(message)
             match message:
                 case Report() as report:
                     self._tried = ()
@@ -93,14 +104,24 @@ class ProcessLink:
                 case Trial(handle):
                     self._tried = (handle,)
                 case Failed(_, words, suspects):
+                    self._timer.cancel()
                     raise EngineStopped(f"The engine ended: {words}", suspects=suspects or self._tried)
                 case Ready():
                     raise AssertionError("an engine is ready once")
 
     async def close(self) -> None:
         """End the engine, and wait until it is gone."""
+        self._timer.cancel()
         self.send(Stop())
         await self._child.end(grace=GRACE)
+
+    def _look(self) -> None:
+        """See whether the child hangs, and look again in a while."""
+        self._hung = self._watch.tick()
+        if self._hung is not None:
+            self._child.kill()
+        else:
+            self._timer = asyncio.get_running_loop().call_later(TICK, self._look)
 
 
 class Child:
@@ -147,6 +168,12 @@ class Child:
             await _end(self._process, grace=GRACE)
             raise EngineStopped(f"The engine's process ended ({_exit(self._process)}).") from None
 
+    def kill(self) -> None:
+        """End the process at once. Whoever receives hears that it has gone, though the system may not let it go yet."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        self._writer.transport.abort()
+
     async def end(self, *, grace: float) -> None:
         """Wait `grace` seconds for the process to end, then end it; close the socket."""
         await _end(self._process, grace=grace)
@@ -179,14 +206,23 @@ async def _connection(listener: socket.socket, process: Process) -> socket.socke
 
 
 async def _end(process: Process, *, grace: float) -> None:
-    """Wait `grace` seconds for a process to end, then end it."""
+    """Wait `grace` seconds for a process to end, then end it; where the system holds it, as a device may, leave it."""
+    if await _has_ended(process, grace):
+        return
+    with suppress(ProcessLookupError):
+        process.kill()
+    if not await _has_ended(process, GRACE):
+        logger.error("The engine's process %d was killed and does not end; it is left to the system.", process.pid)
+
+
+async def _has_ended(process: Process, patience: float) -> bool:
+    """Whether a process ends within so many seconds."""
     try:
-        async with asyncio.timeout(grace):
+        async with asyncio.timeout(patience):
             await process.wait()
     except TimeoutError:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
+        return False
+    return True
 
 
 def _exit(process: Process) -> str:
