@@ -107,6 +107,26 @@ def test_whose_fault_it_is_by_its_own_word_is_told_which_field_is_wrong() -> Non
     assert [(each.handle, each.error, each.param) for each in failed] == [(5, "too hot", "temperature")]
 
 
+def test_the_log_has_one_record_for_each_request_that_is_blamed_with_one_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    finish(crowd(any_of(whoever_has(5, 2), whoever_has(11, 3))))
+    assert [record.getMessage() for record in caplog.records] == [
+        f"Request {handle} could not be computed, and is ended." for handle in (5, 11)
+    ]
+    for record in caplog.records:
+        assert caplog.handler.format(record).count("Traceback (most recent call last)") == 1
+
+
+def test_the_log_has_the_error_of_a_step_that_failed_for_no_reason_that_was_found(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    finish(crowd(first(1, whoever_has(5, 2))))
+    (record,) = caplog.records
+    assert record.getMessage() == "A step of 16 sequences failed, and in parts it did not."
+    assert caplog.handler.format(record).count("Traceback (most recent call last)") == 1
+
+
 def test_nobody_is_blamed_where_nothing_can_be_computed() -> None:
     engine = crowd(lambda batch: RuntimeError("smoke"))
     with pytest.raises(DeviceFault, match="smoke") as caught:

@@ -60,7 +60,8 @@ class Parts:
         try:
             return self._runner.run(self._part(spans)).wait()
         except Exception as error:
-            return self._narrowed(spans, error)
+            failure = error
+        return self._narrowed(spans, failure)  # out here, so that no error becomes the context of the next
 
     def _narrowed(self, spans: Spans, error: Exception) -> list[SpanResult]:
         """The results of spans that raised `error` together."""

@@ -173,9 +173,11 @@ class Engine:
         try:
             results = flight.pending.wait()
         except Exception as error:
-            return self._recover(flight.batch, error)  # the following one is forgotten: it is planned again
-        self._next = following
-        return self._take_in(flight.batch, results)
+            failure = error
+        else:
+            self._next = following
+            return self._take_in(flight.batch, results)
+        return self._recover(flight.batch, failure)  # the following one is forgotten: it is planned again
 
     def _launch(self, batch: Batch) -> Flight:
         """Start computing a batch."""
@@ -233,10 +235,11 @@ class Engine:
 
     def _recover(self, batch: Batch, error: Exception) -> list[Emission]:
         """Compute a batch that failed in parts, so that whoever made it fail ends alone. DeviceFault if none can be."""
-        logger.warning("A step of %d sequences failed, and is computed in parts.", len(batch.spans), exc_info=error)
         self.scheduler.counters.failed_steps += 1
         parts = Parts(self.runner, batch)
         results = parts.after(error)
+        if all(result.error is None for result in results):  # whoever is blamed was told of already
+            logger.warning("A step of %d sequences failed, and in parts it did not.", len(batch.spans), exc_info=error)
         return self._take_in(parts.batch, results)
 
     def _suspicious_step(self, batch: Batch) -> list[Emission]:
