@@ -87,3 +87,10 @@ def test_what_plans_and_speaks_text_imports_no_torch() -> None:
     script = f"import sys, importlib\nfor name in {torch_free()!r}: importlib.import_module(name)\n"
     check = "assert 'torch' not in sys.modules, 'torch was imported'"
     subprocess.run([sys.executable, "-c", script + check], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("module", RULES["light"]["modules"])
+def test_who_talks_to_an_engine_elsewhere_loads_nothing_that_only_an_engine_needs(module: str) -> None:
+    script = f"import sys, {module}\nprint(*sorted({set(RULES['light']['without'])!r} & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", script], check=True, timeout=120, capture_output=True, text=True)
+    assert loaded.stdout.split() == []

@@ -7,14 +7,24 @@ import logging
 from contextlib import suppress
 from queue import SimpleQueue
 from threading import Thread
+from typing import TYPE_CHECKING
 
 from quire_engine.config import Decisions, EngineConfig
-from quire_engine.engine import Engine, EngineFactory
 from quire_engine.errors import ConfigError, EngineStopped
 from quire_engine.link.base import serve
 from quire_engine.link.frames import Command, Report, Stop
 
+if TYPE_CHECKING:
+    from quire_engine.engine import Engine, EngineFactory
+
 logger = logging.getLogger(__name__)
+
+
+def load(config: EngineConfig, *, progress: bool) -> Engine:
+    """Engine.load, which is imported only here: a link is there to be chosen also where no engine is wanted."""
+    from quire_engine.engine import Engine
+
+    return Engine.load(config, progress=progress)
 
 
 class ThreadLink:
@@ -27,9 +37,7 @@ class ThreadLink:
         self._thread = thread
 
     @classmethod
-    async def start(
-        cls, config: EngineConfig, *, progress: bool = False, factory: EngineFactory = Engine.load
-    ) -> ThreadLink:
+    async def start(cls, config: EngineConfig, *, progress: bool = False, factory: EngineFactory = load) -> ThreadLink:
         """Load an engine in a thread of its own."""
         thread = EngineThread(config, progress, factory)
         thread.start()

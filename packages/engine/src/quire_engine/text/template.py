@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from types import MappingProxyType
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from msgspec import structs
 from pydantic import ValidationError
@@ -16,7 +16,6 @@ from quire_engine.errors import ConfigError, RequestError
 from quire_engine.sequence import Rendered, RenderedRequest, rendered
 from quire_engine.text.answers import Answers, ReadRequest
 from quire_engine.text.conversation import conversation
-from quire_engine.text.embeds import Rows, read_rows
 from quire_engine.text.infill import Infill
 from quire_engine.text.lengths import Answer, Lengths
 from quire_engine.text.sandbox import ChatTemplate
@@ -31,6 +30,9 @@ from quire_protocol import (
     TokenizeCompletionRequest,
     TokenizeRequest,
 )
+
+if TYPE_CHECKING:
+    from quire_engine.text.embeds import Rows
 
 Prompt: TypeAlias = str | list[str] | list[int] | list[list[int]] | None
 """The forms in which a completion request has its prompts."""
@@ -213,6 +215,8 @@ class Renderer:
             if is_asked:
                 problem = f"{field} needs a prompt of tokens, and prompt_embeds has none: leave one of them out."
                 raise RequestError(problem, param=field)
+        from quire_engine.text.embeds import read_rows  # numpy comes with it, which nobody else needs here
+
         named = (
             [(f"prompt_embeds.{place}", one) for place, one in enumerate(given)]
             if isinstance(given, list)
