@@ -116,25 +116,27 @@ Up: TypeAlias = Told | Logged
 _MODELS = (GenerateRequest, EngineConfig, Decisions)
 
 
-def _to_wire(value: Any) -> Any:
+def to_wire(value: Any) -> Any:
+    """The form of what msgspec has none for: one of our own models."""
     if isinstance(value, BaseModel):  # without fields that no schema knows: nothing below could read them
         return value.model_dump(exclude_defaults=True, exclude=set(value.model_extra or ()))
     raise TypeError(f"{type(value).__name__} does not cross a link")
 
 
-def _from_wire(kind: type, value: Any) -> Any:
+def from_wire(kind: type, value: Any) -> Any:
+    """The model again, checked."""
     if kind in _MODELS:
         return kind.model_validate(value)
     raise TypeError(f"{kind.__name__} does not cross a link")
 
 
-_encoder = msgspec.msgpack.Encoder(enc_hook=_to_wire)
-_down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down, dec_hook=_from_wire)
-_up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up, dec_hook=_from_wire)
+_encoder = msgspec.msgpack.Encoder(enc_hook=to_wire)
+_down: msgspec.msgpack.Decoder[Down] = msgspec.msgpack.Decoder(Down, dec_hook=from_wire)
+_up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up, dec_hook=from_wire)
 
 
-def encode(message: Down | Up) -> bytes:
-    """A whole frame, length first."""
+def encode(message: msgspec.Struct) -> bytes:
+    """A whole frame, length first: of the kinds above, or of those that a hub has besides."""
     body = _encoder.encode(message)
     return PREFIX.pack(len(body)) + body
 

@@ -103,6 +103,10 @@ class SupervisedLink:
                 await self._bury(str(error), error.suspects)
         return self._news.popleft()
 
+    async def until_turned(self) -> None:
+        """Wait until the state is another one."""
+        await self._turned.wait()
+
     async def sleep(self) -> None:
         """End the engine, which gives all of its memory back. Requests wait until it is woken up."""
         async with self._turning:
