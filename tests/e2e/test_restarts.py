@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
-from tests.support.processes import END, Server, quire_serve
+from tests.support.processes import END, Server, engine_of, quire_serve
 
 PATIENCE = 120.0
 """Seconds for all streams, restarts included."""
@@ -25,12 +24,6 @@ KINDS: tuple[dict[str, Any], ...] = (
     {"stop": ["the", "zz"], "extra_body": {"min_tokens": 25}},
     {"extra_body": {"structured_outputs": {"regex": "([a-z]{3,9} ){8}"}}},
 )
-
-
-def engine_of(server: Server) -> int:
-    """The process of its engine: the only one that it has started."""
-    (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
-    return int(child)
 
 
 async def seen(client: openai.AsyncOpenAI, place: int, begun: asyncio.Event) -> Any:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.support.processes import END, QUIRE, START, Server, quire, quire_serve
+from tests.support.processes import END, QUIRE, START, Server, engine_of, quire, quire_serve
 
 from quire_protocol import sse
 from quire_server.serve import Exit
@@ -165,6 +165,26 @@ def wait_for_listener(path: str) -> None:
             if one.connect_ex(path) == 0:
                 return
     raise AssertionError(f"nobody listens at {path} after {START} s")
+
+
+def test_a_hangup_ends_neither_the_server_nor_its_engine_and_keys_are_read_again(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("alice:one\n")
+    with quire_serve("--api-key-file", str(keys)) as server, httpx.Client(base_url=server.address) as client:
+
+        def status(key: str) -> int:
+            body = {"prompt": "Once", "max_tokens": 2}
+            return client.post("/v1/completions", json=body, headers={"Authorization": f"Bearer {key}"}).status_code
+
+        assert (status("one"), status("two")) == (200, 401)
+        keys.write_text("alice:two\n")
+        for process in (engine_of(server), server.process.pid):
+            os.kill(process, signal.SIGHUP)
+        until = time.monotonic() + END
+        while status("two") != 200:
+            assert time.monotonic() < until
+        assert status("one") == 401
+        assert server.stop() == 0
 
 
 def test_a_proxy_in_front_may_publish_it_under_a_path() -> None:

@@ -153,6 +153,17 @@ def test_a_file_that_changes_is_read_again(write: Write) -> None:
     assert (keys.caller(b"one"), keys.caller(b"another")) == (None, Caller("bob"))
 
 
+def test_a_file_is_read_at_once_where_that_is_asked_for(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    keys = Keys([], str(write("alice:one\n")), Clock())
+    write("bob:another\n")
+    keys.read_again()
+    assert (keys.caller(b"one"), keys.caller(b"another")) == (None, Caller("bob"))
+    write("wrong")
+    keys.read_again()
+    assert keys.caller(b"another") == Caller("bob")
+    assert "The keys stay as they were." in caplog.text
+
+
 @pytest.mark.parametrize("content", ["", "wrong", "a:b:0"])
 def test_a_file_that_becomes_wrong_leaves_the_keys_as_they_were(
     write: Write, content: str, caplog: pytest.LogCaptureFixture

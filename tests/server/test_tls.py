@@ -137,3 +137,31 @@ def test_a_new_certificate_is_taken_and_one_that_does_not_fit_is_not(
             assert await certificate() != first
 
     run(check())
+
+
+def test_a_certificate_is_read_again_where_that_is_asked_for(files: Files, caplog: pytest.LogCaptureFixture) -> None:
+    async def check() -> None:
+        async with listening(hello, **files.flags) as server:
+
+            async def certificate() -> bytes:
+                async with server.client(context=files.context()) as client:
+                    await client.ask()
+                    found: bytes = client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+                    return found
+
+            def renew() -> None:
+                assert server.server.config.ssl is not None
+                tls.renew(server.server.config.ssl, ServerSettings(api_key=(), **files.flags))
+
+            first = await certificate()
+            files.renew()
+            assert await certificate() == first
+            renew()
+            second = await certificate()
+            assert second != first
+            Path(files.key).write_text("no key")
+            renew()
+            assert await certificate() == second
+
+    run(check())
+    assert "The certificate stays as it was." in caplog.text

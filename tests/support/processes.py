@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
@@ -58,6 +59,12 @@ def quire_serve(*flags: str, **environment: str) -> Iterator[Server]:
                 process.wait(END)
             finally:
                 process.kill()
+
+
+def engine_of(server: Server) -> int:
+    """The process of its engine: the only one that it has started."""
+    (child,) = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return int(child)
 
 
 def _until_ready(process: subprocess.Popen[str]) -> list[str]:

@@ -20,6 +20,7 @@ from quire_server.dependencies import Serving, admin_only
 from quire_server.errors import Unforeseen, install_error_answers
 from quire_server.formats import answers_of
 from quire_server.kept import KeptAnswers
+from quire_server.keys import Keys
 from quire_server.ledger import EngineLedger, HttpLedger
 from quire_server.metrics import engine_table, registry_of
 from quire_server.middleware import PUBLIC_PATHS, USER_HEADER, AnswerHeaders, BodyLimit, Guard, RequestIds
@@ -50,7 +51,7 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 
 def build_app(settings: ServerSettings) -> FastAPI:
     """An ASGI application that answers once `attach` has given it an engine; built apart, while the engine loads."""
-    counted = HttpLedger()
+    counted, keys = HttpLedger(), settings.read_keys()
     readers: list[Reader] = [counted]
     if settings.logs_access:
         readers.append(AccessLog(frozenset(settings.disable_access_log_for_endpoints)))
@@ -58,12 +59,13 @@ def build_app(settings: ServerSettings) -> FastAPI:
         title="Quire",
         version=__version__,
         description="The OpenAI API, served by Quire.",
-        middleware=middleware(settings, readers),
+        middleware=middleware(settings, readers, keys),
         telemetry=NO_TELEMETRY,
         redirect_slashes=False,  # it would answer with whatever Host a request names
         openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
     )
     app.state.registry = registry_of(counted)
+    app.state.keys = keys
     app.state.readers = readers
     install_error_answers(app)
     for router in routers(settings):
@@ -110,7 +112,7 @@ def watch(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model: st
         app.state.readers.append(Tracer.to(settings.otlp_traces_endpoint, model))
 
 
-def middleware(settings: ServerSettings, readers: list[Reader]) -> list[Middleware]:
+def middleware(settings: ServerSettings, readers: list[Reader], keys: Keys) -> list[Middleware]:
     """What a request passes, from the outside in."""
     cors = Middleware(
         CORSMiddleware,
@@ -130,7 +132,7 @@ def middleware(settings: ServerSettings, readers: list[Reader]) -> list[Middlewa
         *([cors] if settings.allowed_origins else []),
         Middleware(AnswerHeaders),
         Middleware(Unforeseen),
-        Middleware(Guard, keys=settings.read_keys(), public_paths=public_paths),
+        Middleware(Guard, keys=keys, public_paths=public_paths),
         Middleware(BodyLimit, limit=settings.max_body_bytes, patience=settings.timeout_body),
         *([resume] if settings.stream_grace else []),
     ]

@@ -116,18 +116,18 @@ class Keys:
         """Who has this key; None when nobody has."""
         if self._file is not None and (now := self._clock()) >= self._look_at:
             self._look_at = now + LOOK_AGAIN
-            self._read_again()
+            if self._watched.has_changed():
+                self.read_again()
         return self._ring.caller(token)
 
-    def _read_again(self) -> None:
-        if not self._watched.has_changed():
-            return
+    def read_again(self) -> None:
+        """Read the file at once, and tell the log what came of it."""
         try:
             self._ring = Keyring((*self._given, *self._of_file()))
         except ConfigError as error:
             logger.error("%s The keys stay as they were.", error)
         else:
-            logger.warning("--api-key-file %s has changed; its keys are those that count now.", self._file)
+            logger.warning("--api-key-file %s was read again; its keys are those that count now.", self._file)
 
     def _of_file(self) -> list[Key]:
         if self._file is None:

@@ -27,6 +27,7 @@ from quire_engine.errors import ConfigError, EngineStopped
 from quire_server import descriptors, logs, report, tls
 from quire_server.__about__ import __version__
 from quire_server.entrance import Application, Entrance
+from quire_server.reread import Reread
 from quire_server.settings import ServerSettings
 from quire_server.tracing import check_tracing
 from quire_server.watched import Watched
@@ -88,10 +89,10 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
     began = time.perf_counter()
     name = report.model_name(config)
     say(f"quire {__version__}: loading {name}")
-    stop, entrance = Stop(), Entrance()
-    with stop.on_signals():
+    stop, reread, entrance = Stop(), Reread(), Entrance()
+    with stop.on_signals(), reread.on_signal():
         starting = asyncio.create_task(start_engine(config, progress=settings.log_format == "text"))
-        async with answering(entrance, settings, listener, stop) as answered:
+        async with answering(entrance, settings, listener, stop, reread) as answered:
             building = asyncio.create_task(asyncio.to_thread(build_application, settings))
             engine = await stop.unless_asked(starting)
             if engine is None:
@@ -99,6 +100,8 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
             try:
                 say(*report.lines(report.described(name, engine.decisions)))
                 app = await building
+                if settings.api_key_file is not None:
+                    reread.add(app.state.keys.read_again)
                 from quire_server.app import attach
                 from quire_server.formats import described
 
@@ -139,7 +142,7 @@ async def start_engine(config: EngineConfig, *, progress: bool) -> AsyncEngine:
 
 @contextlib.asynccontextmanager
 async def answering(
-    entrance: Entrance, settings: ServerSettings, listener: socket.socket, stop: Stop
+    entrance: Entrance, settings: ServerSettings, listener: socket.socket, stop: Stop, reread: Reread
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Answer requests meanwhile. The task ends when nobody is answered any more, whyever."""
     listening = asyncio.Event()
@@ -150,6 +153,8 @@ async def answering(
         heard = asyncio.create_task(listening.wait())
         await asyncio.wait((answered, heard), return_when=asyncio.FIRST_COMPLETED)
         heard.cancel()  # where the server ended before it listened
+        if (context := server.config.ssl) is not None:
+            reread.add(lambda: tls.renew(context, settings))
         async with tls.refreshing(server.config.ssl, settings):
             yield answered
     finally:

@@ -86,22 +86,30 @@ async def refreshing(context: ssl.SSLContext | None, settings: ServerSettings) -
 
 
 async def _refresh(context: ssl.SSLContext, settings: ServerSettings) -> None:
-    """Look at the files from time to time; what is new in them is for the connections that come then.
+    """Look at the files from time to time, and take what is new in them."""
+    watched = Watched(*_files(settings))
+    while True:
+        await asyncio.sleep(LOOK_AGAIN)
+        if watched.has_changed():
+            renew(context, settings)
+
+
+def renew(context: ssl.SSLContext, settings: ServerSettings) -> None:
+    """Read the certificate again, for the connections that come then, and tell the log what came of it.
 
     Files that do not fit together, as while they are being replaced, leave the certificate as it was.
     """
+    try:
+        try_out(settings)
+        context.load_cert_chain(*_files(settings))
+    except (ConfigError, OSError) as error:
+        logger.error("%s The certificate stays as it was.", error)
+    else:
+        logger.warning("--ssl-certfile %s was read again; new connections get it.", settings.ssl_certfile)
+
+
+def _files(settings: ServerSettings) -> tuple[str, str]:
+    """The certificate's, and its key's."""
     assert settings.ssl_certfile is not None
     assert settings.ssl_keyfile is not None
-    files = (settings.ssl_certfile, settings.ssl_keyfile)
-    watched = Watched(*files)
-    while True:
-        await asyncio.sleep(LOOK_AGAIN)
-        if not watched.has_changed():
-            continue
-        try:
-            try_out(settings)
-            context.load_cert_chain(*files)
-        except (ConfigError, OSError) as error:
-            logger.error("%s The certificate stays as it was.", error)
-        else:
-            logger.warning("--ssl-certfile %s has changed; new connections get it.", settings.ssl_certfile)
+    return settings.ssl_certfile, settings.ssl_keyfile

@@ -46,7 +46,7 @@ TRACEBACKS = logging.Formatter()
 
 def main(path: str) -> int:
     """Connect, load the engine that is asked for, and serve it; the exit code."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # sent to the whole group: the parent decides what they mean
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(path)
