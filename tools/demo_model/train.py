@@ -53,6 +53,8 @@ class Run:
     shape: Shape = SHAPE
     dtype: torch.dtype = torch.bfloat16
     device: str = "cpu"
+    threads: int = 1
+    """Threads that compute batches at once, on a CPU."""
     stages: tuple[schedule.Stage, ...] = schedule.STAGES
     samples: int = tokenizer.SAMPLES
     """Samples that the tokenizer is made of."""
@@ -73,7 +75,8 @@ class Run:
         """Train until this share of the budget is spent; the checkpoint folder, with what is known by then."""
         self.folder.mkdir(parents=True, exist_ok=True)
         words = self._tokenizer()
-        trainer = Trainer(fresh(self.shape, words, self.seed), dtype=self.dtype, device=self.device)
+        model = fresh(self.shape, words, self.seed)
+        trainer = Trainer(model, dtype=self.dtype, device=self.device, threads=self.threads)
         if self.state.is_file():
             trainer.load(self.state)
             self.log.cut(trainer.step)
@@ -94,7 +97,7 @@ class Run:
             "seed": self.seed,
             "dtype": str(self.dtype).removeprefix("torch."),
             "device": self.device,
-            "threads": torch.get_num_threads(),
+            "threads": self.threads,
             "torch": torch.__version__,
         }
 
@@ -162,6 +165,7 @@ def main() -> None:
         seed=options.seed,
         dtype=torch.float32 if options.float32 else torch.bfloat16,
         device=options.device,
+        threads=options.threads if options.device == "cpu" else 1,
     )
     print(f"wrote {run.train(options.until)}")
 

@@ -60,6 +60,16 @@ def test_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
     assert losses(halves) == losses(whole)  # to the last bit
 
 
+def test_threads_that_share_the_batches_out_learn_what_one_learns_and_go_on_to_the_last_bit(tmp_path: Path) -> None:
+    alone, both, halves = (run(tmp_path / name, threads=n) for name, n in (("alone", 1), ("both", 2), ("halves", 2)))
+    alone.train()
+    both.train()
+    halves.train(until=0.5)
+    halves.train()
+    assert losses(both) == pytest.approx(losses(alone), rel=1e-3)
+    assert losses(halves) == losses(both)  # to the last bit
+
+
 def test_what_was_done_after_the_last_saved_state_is_done_again(tmp_path: Path) -> None:
     stopped = run(tmp_path)
     stopped.train(until=0.5)
@@ -112,9 +122,9 @@ def test_attention_for_short_rows_is_that_of_pytorch() -> None:
 def test_a_neighbour_in_the_batch_changes_nothing(words: PreTrainedTokenizerFast) -> None:
     trainer = Trainer(fresh(TINY, words, 0), dtype=torch.float32)
     one, other = (encode(each, words.backend_tokenizer) for each in held_out("copy", 2))
-    alone = sum(float(trainer._loss(batch)) for each in (one, other) for batch in by_length([each], 0))
+    alone = sum(float(trainer._loss(trainer.model, batch)) for each in (one, other) for batch in by_length([each], 0))
     (both,) = by_length([one, other], 0)
-    assert float(trainer._loss(both)) == pytest.approx(alone, rel=1e-5)
+    assert float(trainer._loss(trainer.model, both)) == pytest.approx(alone, rel=1e-5)
 
 
 def test_labels_are_the_spoken_tokens_that_follow(words: PreTrainedTokenizerFast) -> None:

@@ -22,10 +22,12 @@ _ENDS = (
     "And if you listen well, you can hear them still.",
     "In the morning the sun came up for both of them.",
 )
-_REQUEST = (
-    "{|please |can you |could you |now }{tell|write} {me |us |}{a|a short|a little|a nice|one} story about "
-    "$who {and|with|meeting} $other{.|!|, please.|}"
+_ASKING = (
+    "{|please |can you |could you |now |I want you to }{tell|write} {me |us |}{a|a short|a little|a nice|one} story"
 )
+_TOPICS = ("", " about $who", " about $who", " about $who {and|with|meeting} $other")
+"""None, one or two that the user names."""
+_ENDING = "{.|!|?|, please.|}"
 _VERSE = (
     "{|please |can you |could you |now }{write|give|compose|make} {me |us |}{a|a short|a little|a nice|one} haiku "
     "{about|on} $who{.|!|, please.|}"
@@ -33,17 +35,19 @@ _VERSE = (
 
 
 def story(part: Part) -> Dialogue:
-    """Three or four sentences about two animals."""
-    who, other = part.several(2, lambda: part.pick(words.ANIMALS))
+    """Three or four sentences about two who meet."""
+    who, other = part.several(2, lambda: part.pick(words.ANIMALS) if part.below(0.7) else part.thing())
     need, help_ = part.any(_NEEDS)
-    adjective = part.any(words.ADJECTIVES)
     text = (
-        f"{part.any(_TIMES)} {an(adjective)} {who} lived {part.any(_PLACES)}. One evening the {who} met "
-        f"{an(other)} that {need}. The {who} {help_}. {part.any(_ENDS)}"
+        f"{part.any(_TIMES)} {an(part.any(words.ADJECTIVES))} {who} lived {part.any(_PLACES)}. One evening the "
+        f"{who} met {an(other)} that {need}. The {who} {help_}. {part.any(_ENDS)}"
     )
-    request = part.say(_REQUEST, who=an(who), other=an(other))
+    topics = part.any(_TOPICS)
+    request = part.say(f"{_ASKING}{topics}{_ENDING}", who=an(who), other=an(other))
+    named = {"$who": who, "$other": other}
+    mentions = tuple(topic for mark, topic in named.items() if mark in topics) or ("met",)
     return Dialogue(
-        "story", (user(request), assistant(text)), check="mentions", thinks=part.below(0.6), mentions=(who, other)
+        "story", (user(request), assistant(text)), check="mentions", thinks=part.below(0.6), mentions=mentions
     )
 
 

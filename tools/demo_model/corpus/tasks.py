@@ -14,6 +14,7 @@ from typing import NamedTuple, TypeAlias
 
 from tools.demo_model.corpus import (
     arithmetic,
+    beyond,
     code,
     extraction,
     facts,
@@ -50,6 +51,7 @@ def several_topics(part: Part) -> Dialogue:
     """
     pool: tuple[Maker, ...] = (
         greetings.greeting,
+        beyond.beyond,
         lists.copy,
         lists.nth,
         lists.sort,
@@ -70,7 +72,8 @@ def _without_thought(message: Message) -> Message:
 
 TASKS: dict[str, Task] = {
     "greeting": Task(greetings.greeting, 2.5),
-    "story": Task(stories.story, 0.8),
+    "beyond": Task(beyond.beyond, 2),
+    "story": Task(stories.story, 1.2),
     "haiku": Task(stories.haiku, 0.5),
     "arithmetic": Task(arithmetic.arithmetic, 12, asked=False),
     "two-digit arithmetic": Task(arithmetic.two_digits, 0, goal=0.9),
