@@ -176,6 +176,65 @@ def test_what_a_slow_reader_left_waiting_comes_as_one_output() -> None:
     assert output.finish_reason == "length"
 
 
+def test_what_a_taker_takes_wakes_nobody_and_the_end_is_not_offered() -> None:
+    async def check() -> None:
+        async with engine_in_a_thread() as engine:
+            outputs = await engine.submit(generate_request([1, 2], max_tokens=5))
+            offered: list[Output] = []
+            heard: list[Output] = []
+
+            def take(output: Output) -> bool:
+                offered.append(output)
+                if len(offered) == 2:
+                    return False  # what is left comes as if there were no taker
+                heard.append(output)
+                return True
+
+            outputs.taker = take
+            read = []
+            async for output in outputs:
+                read.append(output)
+                heard.append(output)
+            assert tokens(heard) == by_itself([1, 2], max_tokens=5)
+            assert offered[0] not in read
+            assert tokens(read)[0] == tokens(offered)[1]
+            assert heard[-1].finish_reason == "length"
+            assert all(output.finish_reason is None for output in offered)
+
+    run(check())
+
+
+def test_a_taker_is_offered_nothing_while_nobody_waits() -> None:
+    async def check() -> None:
+        async with engine_in_a_thread() as engine:
+            outputs = await engine.submit(generate_request([1, 2], max_tokens=5))
+            taken: list[Output] = []
+            outputs.taker = lambda output: taken.append(output) is None
+            await until(engine, lambda stats: stats.finished.get("length"))
+            assert tokens(await collect(outputs)) == by_itself([1, 2], max_tokens=5)
+            assert taken == []
+
+    run(check())
+
+
+def test_a_taker_that_fails_ends_its_request_alone(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(output: Output) -> bool:
+        raise LookupError("nowhere to put it")
+
+    async def check() -> None:
+        async with engine_in_a_thread() as engine:
+            broken = await engine.submit(generate_request([1, 2], max_tokens=500))
+            sound = await engine.submit(generate_request([3, 4], max_tokens=5))
+            broken.taker = fail
+            with pytest.raises(LookupError, match="nowhere"):
+                await collect(broken)
+            assert tokens(await collect(sound)) == by_itself([3, 4], max_tokens=5)
+            await until(engine, lambda stats: stats.finished.get("abort"))
+
+    run(check())
+    assert "nowhere to put it" in caplog.text
+
+
 def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on() -> None:
     async def scenario() -> None:
         async with engine_in_a_thread("load_failing") as engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -98,11 +98,11 @@ def whole(api: Api, asked: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     return choices, answer["usage"]
 
 
-def streamed(api: Api, asked: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
+def streamed(stream: Callable[..., list[dict[str, Any]]], asked: dict[str, Any]) -> tuple[list[dict[str, Any]], Any]:
     """The same, put together by somebody who knows nothing but OpenAI's rules."""
     choices: dict[int, dict[str, Any]] = {}
     usage = None
-    for event in api.stream(CHAT, **asked, stream_options={"include_usage": True}):
+    for event in stream(CHAT, **asked, stream_options={"include_usage": True}):
         usage = event.get("usage") or usage
         for choice in event["choices"]:
             told = choices.setdefault(
@@ -130,9 +130,8 @@ def test_a_stream_adds_up_to_the_answer_at_once(
 ) -> None:
     api = engine.api(**settings)
     at_once, usage = whole(api, body(line, asked | telling))
-    pieces, counted = streamed(api, body(line, asked | telling))
-    assert pieces == at_once
-    assert counted == usage
+    assert streamed(api.stream, body(line, asked | telling)) == (at_once, usage)
+    assert streamed(api.stream_by_connection, body(line, asked | telling)) == (at_once, usage)
     if telling:
         tokens = sum(len(choice["token_ids"]) for choice in at_once)
         assert tokens == usage["completion_tokens"]

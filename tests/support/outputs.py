@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Self
 
 from quire_engine.sequence import TokenLogprobs
@@ -16,6 +16,7 @@ class Given:
         self.outputs = list(outputs)
         self.together = together
         self.is_closed = False
+        self.taker: Callable[[Output], bool] | None = None
 
     def __aiter__(self) -> Self:
         return self

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Awaitable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import replace
 from itertools import count
 from types import TracebackType
@@ -292,6 +292,9 @@ class RequestOutputs:
         """What ended it, if it failed."""
         self._sleeper: asyncio.Future[None] | None = None
         """Who waits for an output."""
+        self.taker: Callable[[Output], bool] | None = None
+        """Is offered what comes while somebody waits for it, but for the end of a choice. What it takes (True) wakes
+        nobody. It must be quick; if it raises, the request fails."""
 
     @property
     def request_id(self) -> str:
@@ -355,15 +358,17 @@ class RequestOutputs:
         gap = self.stopwatch.emitted(emission, now)
         try:
             output = self._processor.process(emission)
+            if output is None:
+                return
+            self._cached_tokens = max(self._cached_tokens, output.cached_tokens)
+            self._engine.observer.delivered(self, output, gap)
+            if output.finish_reason is None and self._is_awaited and self.taker is not None and self.taker(output):
+                return
         except Exception as error:
-            logger.exception("The text of a request could not be made.")
+            logger.exception("What was generated for a request could not be passed on, and it is ended.")
             self._engine.abort(self.handle)
             self.fail(error)
             return
-        if output is None:
-            return
-        self._cached_tokens = max(self._cached_tokens, output.cached_tokens)
-        self._engine.observer.delivered(self, output, gap)
         if output.finish_reason is not None:
             self.finish_reasons[output.index] = output.finish_reason
             self._unfinished.discard(output.index)
@@ -386,6 +391,11 @@ class RequestOutputs:
         self.error = error
         self._engine.forget(self.handle)
         self._wake()
+
+    @property
+    def _is_awaited(self) -> bool:
+        """Whether somebody waits for an output, who then has had all that came before."""
+        return self._sleeper is not None and not self._sleeper.done()
 
     def _wake(self) -> None:
         if self._sleeper is not None and not self._sleeper.done():

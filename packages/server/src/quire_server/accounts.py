@@ -18,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire_engine.timing import Timing
 from quire_server.logs import REQUEST
+from quire_server.shortcut import shortcut_of
 from quire_server.timings import combined, server_timing
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Account:
     status: int = 0
     """0 until the answer has begun."""
     sent: int = 0
-    """Bytes of the answer's body so far."""
+    """Bytes of the answer's body; until it is over, without those that take the shortcut."""
     ended: float | None = None
     """Seconds of time.monotonic()."""
     request_id: str = ""
@@ -165,6 +166,8 @@ class Accounts:
         """Everything is sent, or nobody is there any more: complete the account, and hand it on."""
         state = scope.get("state", {})
         account.ended = time.monotonic()
+        if (shortcut := shortcut_of(scope)) is not None:
+            account.sent += shortcut.written
         account.route = getattr(scope.get("route"), "path", UNKNOWN)
         account.request_id = state.get("request_id", "")
         account.caller = getattr(state.get("caller"), "name", "")

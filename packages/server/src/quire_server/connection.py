@@ -29,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from quire_server.descriptors import most_connections
 from quire_server.errors import envelope, error_answer
 from quire_server.settings import ServerSettings
+from quire_server.shortcut import SHORTCUT, WRITER
 
 LINGER = 1.0
 """Seconds for which what a client still sends is thrown away, so that it can read why it was refused."""
@@ -142,6 +143,8 @@ class Connection(HttpToolsProtocol):
             raise HeadRefused  # for the parser an error like any other
         if not self.parser.should_upgrade():
             super().on_headers_complete()
+            if self.scope["method"] != "HEAD":
+                self.scope["extensions"] = {SHORTCUT: {WRITER: ChunkWriter(self.cycle)}}
             if not self.pipeline:
                 self._running = self.cycle
 
@@ -301,6 +304,30 @@ class Connection(HttpToolsProtocol):
 
     def _after(self, seconds: float, act: Callable[[], None]) -> asyncio.TimerHandle:
         return self.loop.call_later(seconds, act)
+
+
+class ChunkWriter:
+    """The Shortcut of one answer: writes pieces of its body as uvicorn's `send` does, where that would not wait."""
+
+    __slots__ = ("_cycle", "written")
+
+    def __init__(self, cycle: RequestResponseCycle) -> None:
+        self._cycle = cycle
+        self.written = 0
+        """Bytes of the body that went this way."""
+
+    @property
+    def is_free(self) -> bool:
+        """Whether the body has begun, in chunks, and somebody is there who reads as fast as it is written to."""
+        cycle = self._cycle
+        return bool(cycle.chunked_encoding) and not (
+            cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or cycle.transport.is_closing()
+        )
+
+    def write(self, body: bytes) -> None:
+        """One chunk."""
+        self.written += len(body)
+        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 def taken(transport: asyncio.Transport) -> int:

@@ -23,6 +23,7 @@ from quire_engine.errors import Overloaded
 from quire_protocol import sse
 from quire_server.errors import describe, envelope, error_answer, headers_of
 from quire_server.kept import KeptAnswer, KeptAnswers, Owned, Reader
+from quire_server.shortcut import close_shortcut
 from quire_server.streams import FAILED, ClientGone, unless_gone
 
 logger = logging.getLogger("quire")
@@ -140,6 +141,7 @@ class Resume:
             self._write(answer, message, scope)
             await answer.has_room.wait()
 
+        close_shortcut(scope)  # all that is sent is to be kept
         try:
             await self.app(scope, receive, send)
             answer.end(RuntimeError("the application ended its answer in the middle"))

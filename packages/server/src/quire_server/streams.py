@@ -6,17 +6,21 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
 from pydantic import BaseModel
 from starlette.types import Receive, Scope, Send
 
+from quire_engine.text.output import Output
 from quire_protocol import sse
 from quire_server.accounts import account_of_this_request
 from quire_server.errors import describe
 from quire_server.measured import measured, with_metrics
+from quire_server.replies.outputs import Taker
 from quire_server.replies.wire import Chunks, encode
+from quire_server.shortcut import Shortcut, shortcut_of
 
 T = TypeVar("T")
 
@@ -46,14 +50,21 @@ class Reply(Protocol):
     async def complete(self) -> BaseModel:
         """The whole."""
 
+    def offer_to(self, taker: Taker) -> None:
+        """Let this one take outputs before they become chunks; what it leaves does."""
+
+    def take(self, output: Output) -> list[Any] | None:
+        """The chunks of an output that was taken so; None where it has to be left."""
+
 
 async def respond(reply: Reply, http: Request, *, stream: bool, warnings: tuple[str, ...]) -> Response:
     """The reply as server-sent events, or as JSON once it is complete."""
     account = account_of_this_request()
     if stream:
         keep_alive = http.app.state.serving.settings.sse_keep_alive_interval
-        chunks = measured(reply.chunks(), account) if account is not None and account.wants_metrics else reply.chunks()
-        return EventStream(chunks, warning_headers(warnings), keep_alive=keep_alive)
+        if account is not None and account.wants_metrics:  # the last chunk has them: which one that is shows too late
+            return EventStream(measured(reply.chunks(), account), warning_headers(warnings), keep_alive=keep_alive)
+        return EventStream(reply.chunks(), warning_headers(warnings), keep_alive=keep_alive, reply=reply)
     try:
         answer = with_metrics(await unless_gone(reply.complete(), http.receive), account)
     except ClientGone:
@@ -83,10 +94,15 @@ class EventStream(Response):
         headers: Mapping[str, str] | None = None,
         *,
         keep_alive: float = 0,
+        reply: Reply | None = None,
     ) -> None:
-        """`keep_alive` is after how many seconds without an event a comment is sent; 0 sends none."""
+        """`keep_alive` is after how many seconds without an event a comment is sent; 0 sends none.
+
+        The outputs of `reply`, whose chunks these are, take the shortcut where there is one.
+        """
         self.chunks = chunks
         self.keep_alive = keep_alive
+        self.reply = reply
         self._last = time.monotonic()
         """When something was sent last."""
         self._has_begun = False
@@ -104,6 +120,8 @@ class EventStream(Response):
     async def _send_all(self, scope: Scope, send: Send) -> None:
         last = sse.encode(sse.DONE)
         ticking = asyncio.create_task(self._keep_alive(send)) if self.keep_alive else None
+        if self.reply is not None and (shortcut := shortcut_of(scope)) is not None:
+            self.reply.offer_to(partial(self._take, self.reply, shortcut))
         async with aclosing(self.chunks) as chunks:
             try:
                 async for come in chunks:
@@ -120,6 +138,18 @@ class EventStream(Response):
                 if ticking is not None:
                     ticking.cancel()
         await self._send(send, last, more=False)
+
+    def _take(self, reply: Reply, shortcut: Shortcut, output: Output) -> bool:
+        """Write what an output adds, if nobody has to wait for that; then the chunks never hear of it."""
+        if not shortcut.is_free:
+            return False
+        chunks = reply.take(output)
+        if chunks is None:
+            return False
+        if chunks:
+            self._last = time.monotonic()
+            shortcut.write(b"".join(map(encode, chunks)))
+        return True
 
     async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
         if not self._has_begun:

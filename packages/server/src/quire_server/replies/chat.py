@@ -31,7 +31,7 @@ from quire_protocol import (
 )
 from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
 from quire_server.replies.message import Message
-from quire_server.replies.outputs import Outputs, deliveries
+from quire_server.replies.outputs import Outputs, Taker, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
 from quire_server.replies.wire import TextChunk, TextForm
@@ -82,22 +82,30 @@ class ChatReply:
         """Whether a delivery that is not a choice's last brings its text as it is, and nothing else."""
         self.forms: dict[int, TextForm] = {}
         """How chunks of mere content are written, by choice."""
+        self.begun = False
         self.role = settings.response_role if request.add_generation_prompt else str(last["role"])
         self.echo = content_text(last) if request.echo and last["role"] == self.role else ""
 
     async def chunks(self) -> AsyncGenerator[list[ChatCompletionStreamResponse | TextChunk]]:
         """The answer as it comes: all chunks that are there. AnswerFailed when the engine gives it up; closing this
         ends the request."""
-        begun = False
         async with aclosing(deliveries([self.outputs])) as outputs:
             async for come in outputs:
-                opening = [] if begun else self._opening(come[0][1])
-                begun = True
+                opening = [] if self.begun else self._opening(come[0][1])
+                self.begun = True
                 chunks = [chunk for _, output in come for chunk in self._chunks(output)]
                 if opening or chunks:
                     yield [*opening, *chunks]
         if self.usage.at_end:
             yield [self._chunk([], {"usage": self.count.info()})]
+
+    def offer_to(self, taker: Taker) -> None:
+        """Let this one take deliveries before they become chunks."""
+        self.outputs.taker = taker
+
+    def take(self, output: Output) -> list[ChatCompletionStreamResponse | TextChunk] | None:
+        """The chunks of a delivery that was taken so; None for one that has to be left: the first."""
+        return self._chunks(output) if self.begun else None
 
     async def complete(self) -> ChatCompletionResponse:
         """The whole answer: the chunks, folded."""

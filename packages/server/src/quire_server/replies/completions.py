@@ -23,7 +23,7 @@ from quire_protocol import (
     UsageInfo,
 )
 from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
-from quire_server.replies.outputs import Outputs, deliveries
+from quire_server.replies.outputs import Outputs, Taker, deliveries
 from quire_server.replies.tokens import CompletionTokens, TokenNames, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
 from quire_server.replies.wire import TextChunk, TextForm
@@ -83,6 +83,18 @@ class CompletionReply:
                     yield chunks
         if self.usage.at_end:
             yield [self._chunk([], {"usage": self.count.info()})]
+
+    def offer_to(self, taker: Taker) -> None:
+        """Let this one take deliveries before they become chunks, where one request gives them all."""
+        if len(self.outputs) == 1:
+            self.outputs[0].taker = taker
+
+    def take(self, output: Output) -> list[CompletionStreamResponse | TextChunk] | None:
+        """The chunks of a delivery that was taken so; None for one that has to be left: a choice's first."""
+        if not self.choices[0][output.index].begun:
+            return None
+        chunk = self._chunk_of(0, output)
+        return [] if chunk is None else [chunk]
 
     async def complete(self) -> CompletionResponse:
         """The whole answer: the chunks, folded."""

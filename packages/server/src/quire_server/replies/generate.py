@@ -17,7 +17,7 @@ from quire_protocol import (
     UsageInfo,
 )
 from quire_server.replies.heading import said_once, warnings_in, warnings_of
-from quire_server.replies.outputs import Outputs, deliveries
+from quire_server.replies.outputs import Outputs, Taker, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
 from quire_server.settings import ServerSettings
@@ -52,6 +52,14 @@ class GenerateReply:
                 yield [self._chunk_of(output) for _, output in come]
         if self.usage.at_end:
             yield [self._chunk([], usage=self.count.info())]
+
+    def offer_to(self, taker: Taker) -> None:
+        """Let this one take deliveries before they become chunks."""
+        self.outputs.taker = taker
+
+    def take(self, output: Output) -> list[GenerateChunk] | None:
+        """The chunk of a delivery that was taken so."""
+        return [self._chunk_of(output)]
 
     async def complete(self) -> GenerateResponse:
         """The whole answer: the chunks, folded."""

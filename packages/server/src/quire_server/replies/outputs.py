@@ -6,7 +6,7 @@ What one step of the engine gave comes together, so that it can be sent together
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Protocol, Self, TypeAlias
 
 from quire_engine.errors import RequestError
@@ -19,8 +19,15 @@ TOO_LATE = (
 )
 
 
+Taker: TypeAlias = Callable[[Output], bool]
+"""Takes a delivery before anybody is woken for it (True), or leaves it (False)."""
+
+
 class Outputs(Protocol):
     """Deliveries of all choices of one request; closing it ends the request."""
+
+    taker: Taker | None
+    """Is offered each delivery for which somebody waits, but for a choice's last."""
 
     def __aiter__(self) -> Self: ...
 
