@@ -27,6 +27,7 @@ from quire_server.middleware import PUBLIC_PATHS, USER_HEADER, AnswerHeaders, Bo
 from quire_server.resume import REPLAYED, Resume
 from quire_server.routes import ADMIN, routers
 from quire_server.settings import ServerSettings
+from quire_server.siblings import Alone, Company
 from quire_server.streams import WARNINGS_HEADER
 from quire_server.tracing import Tracer
 
@@ -76,10 +77,13 @@ def build_app(settings: ServerSettings) -> FastAPI:
     return app
 
 
-def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_name: str) -> Serving:
+def attach(
+    app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_name: str, company: Company = Alone
+) -> Serving:
     """Let the application answer for this engine. `model_name` is what its model is called unless named otherwise.
 
-    The engine stays the caller's: it is neither started nor closed here. ConfigError if the settings contradict it.
+    `company` says who else does. The engine stays the caller's: it is neither started nor closed here. ConfigError if
+    the settings contradict it.
     """
     answers = None if engine.tokenizer is None else answers_of(engine.tokenizer, settings, engine.decisions)
     app.state.serving = serving = Serving(
@@ -90,6 +94,7 @@ def attach(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model_na
         text=renderer(engine, settings, answers),
         answers=answers,
         started=int(time.time()),
+        siblings=company(engine, app.state.registry),
     )
     watch(app, engine, settings, serving.names[0])
     return serving

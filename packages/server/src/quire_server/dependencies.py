@@ -45,6 +45,7 @@ from quire_server.middleware import REQUEST_ID, WANTS_KEY, caller_of, handles_st
 from quire_server.refusals import refuse_fields_not_built, report_fields_without_effect
 from quire_server.replies.heading import Heading
 from quire_server.settings import ServerSettings
+from quire_server.siblings import Siblings
 from quire_server.unknown import judged, strangers
 
 P = ParamSpec("P")
@@ -78,6 +79,8 @@ class Serving:
     """Says how answers are read; None when the server runs without a tokenizer."""
     started: int
     """When the model was first served, in seconds since 1970."""
+    siblings: Siblings
+    """Who answers for the same engine, this process among them."""
     closing: Closing = field(default_factory=Closing)
     """Whether the server is about to end."""
 

@@ -27,9 +27,8 @@ NOT_BUILT: Mapping[str, str] = dict.fromkeys(
     ("tensor-parallel-size", "pipeline-parallel-size", "distributed-executor-backend", "nnodes", "node-rank"),
     "one model runs on one device so far",
 ) | {
-    "data-parallel-size": "one engine runs behind one front end so far; start several servers behind a proxy",
+    "data-parallel-size": "one engine runs in a server so far; start several servers behind a proxy",
     "enable-expert-parallel": "one model runs on one device so far",
-    "api-server-count": "there is one front-end process so far",
     "kv-cache-dtype": "keys and values are kept in the model's dtype so far",
     "load-format": "weights are read from safetensors only",
     "hf-overrides": "the checkpoint's config.json is taken as it is",

@@ -7,9 +7,12 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPMethod
+from typing import Protocol
 
-from quire_engine.async_engine import AsyncEngine, RequestOutputs
+from quire_engine.async_engine import RequestOutputs
+from quire_engine.config import Decisions
 from quire_engine.errors import Overloaded
+from quire_engine.link.supervised import EngineState
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
@@ -98,6 +101,26 @@ class Sizes:
         self.total += size
 
 
+class Engine(Protocol):
+    """What a ledger asks of the engine itself: an AsyncEngine, or a hub's."""
+
+    @property
+    def stats(self) -> Stats:
+        """How it stood after its last step."""
+
+    @property
+    def decisions(self) -> Decisions:
+        """What was settled when it was loaded."""
+
+    @property
+    def state(self) -> EngineState:
+        """Whether it is there at this moment."""
+
+    @property
+    def restarts(self) -> int:
+        """Times it was started again."""
+
+
 class EngineLedger:
     """Counts what becomes of an engine's requests. The engine's Observer: `AsyncEngine` calls it as things happen.
 
@@ -105,7 +128,7 @@ class EngineLedger:
     repeats none; what only the engine sees comes with its reports, which the link adds up over restarts.
     """
 
-    def __init__(self, engine: AsyncEngine, told: Sequence[Callable[[RequestOutputs], None]] = ()) -> None:
+    def __init__(self, engine: Engine, told: Sequence[Callable[[RequestOutputs], None]] = ()) -> None:
         """`told` are called with each request that is taken in, in the context of whoever submits it."""
         self.engine = engine
         self._told = told

@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from quire_engine.config import Decisions
 from quire_engine.link.supervised import EngineState
 from quire_protocol.errors import ERROR_REASONS
-from quire_server.ledger import EngineLedger, HttpLedger, Sizes
+from quire_server.ledger import Engine, EngineLedger, HttpLedger, Sizes
 from quire_server.spreads import Spread
 
 L = TypeVar("L")
@@ -29,7 +29,7 @@ Values: TypeAlias = Value | Mapping[Any, Value]
 """One value, or one for each combination of the metric's own labels, which is a tuple of strings."""
 
 ENGINE = "0"
-"""What the label `engine` says: one engine runs behind one front end."""
+"""What the label `engine` says: one engine runs in a server."""
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "timeout")
 
@@ -45,6 +45,13 @@ class Entry(Generic[L]):
     read: Callable[[L], Values]
     labels: tuple[str, ...] = ()
     """Its own, behind those that all metrics of its table have."""
+    is_engines: bool = False
+    """Whether it says something of the engine itself: then it is the same, however many processes answer for that."""
+
+    @property
+    def family(self) -> str:
+        """As prometheus-client has it: a counter's name is without the ending, which is put behind it again."""
+        return self.name.removesuffix("_total") if self.kind == "counter" else self.name
 
 
 def _by(counted: Mapping[str, int], *always: str) -> dict[tuple[str, ...], Value]:
@@ -53,7 +60,7 @@ def _by(counted: Mapping[str, int], *always: str) -> dict[tuple[str, ...], Value
 
 
 def _sleep_states(seen: EngineLedger) -> dict[tuple[str, ...], Value]:
-    asleep = seen.engine.is_sleeping
+    asleep = seen.engine.state == "sleeping"
     return {("awake",): not asleep, ("weights_offloaded",): 0, ("discard_all",): asleep}
 
 
@@ -74,12 +81,14 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "gauge",
         "Choices that hold blocks of the KV cache and are computed.",
         lambda seen: seen.stats.running,
+        is_engines=True,
     ),
     Entry(
         "vllm:num_requests_waiting",
         "gauge",
         "Choices in line.",
         lambda seen: seen.stats.waiting,
+        is_engines=True,
     ),
     Entry(
         "vllm:num_requests_waiting_by_reason",
@@ -87,6 +96,7 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "Choices in line, by what they wait for: `capacity` is the only thing so far.",
         lambda seen: {("capacity",): seen.stats.waiting},
         ("reason",),
+        is_engines=True,
     ),
     Entry(
         "vllm:engine_sleep_state",
@@ -94,12 +104,14 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "1 at the state that the engine is in: `awake`, or `discard_all` while it sleeps without weights.",
         _sleep_states,
         ("sleep_state",),
+        is_engines=True,
     ),
     Entry(
         "vllm:kv_cache_usage_perc",
         "gauge",
         "Share of the KV cache's blocks that are referenced, from 0 to 1.",
         lambda seen: seen.stats.kv_usage,
+        is_engines=True,
     ),
     Entry(
         "vllm:cache_config_info",
@@ -107,30 +119,35 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "Always 1: the KV cache is what its labels say.",
         lambda seen: _cache_config(seen.engine.decisions),
         ("block_size", "num_gpu_blocks", "cache_dtype", "enable_prefix_caching"),
+        is_engines=True,
     ),
     Entry(
         "vllm:prefix_cache_queries_total",
         "counter",
         "Prompt tokens looked up in the prefix cache.",
         lambda seen: seen.stats.prefix_cache_queries,
+        is_engines=True,
     ),
     Entry(
         "vllm:prefix_cache_hits_total",
         "counter",
         "Prompt tokens found there.",
         lambda seen: seen.stats.prefix_cache_hits,
+        is_engines=True,
     ),
     Entry(
         "vllm:num_preemptions_total",
         "counter",
         "Times that a choice gave its blocks back, to be computed again later.",
         lambda seen: seen.stats.preemptions,
+        is_engines=True,
     ),
     Entry(
         "vllm:prompt_tokens_total",
         "counter",
         "Tokens of prompts taken in.",
         lambda seen: seen.stats.prompt_tokens,
+        is_engines=True,
     ),
     Entry(
         "vllm:prompt_tokens_by_source_total",
@@ -138,12 +155,14 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "The same by source: `local_compute`, or `local_cache_hit` for what the prefix cache had.",
         _sources,
         ("source",),
+        is_engines=True,
     ),
     Entry(
         "vllm:prompt_tokens_cached_total",
         "counter",
         "Those of them that some cache had.",
         lambda seen: seen.stats.prefix_cache_hits,
+        is_engines=True,
     ),
     Entry(
         "vllm:prompt_tokens_cached_by_source_total",
@@ -151,12 +170,14 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "The same by cache; the device's is the only one so far.",
         lambda seen: {("device",): seen.stats.prefix_cache_hits},
         ("source",),
+        is_engines=True,
     ),
     Entry(
         "vllm:generation_tokens_total",
         "counter",
         "Tokens drawn.",
         lambda seen: seen.stats.generation_tokens,
+        is_engines=True,
     ),
     Entry(
         "vllm:request_success_total",
@@ -219,6 +240,7 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "histogram",
         "Tokens computed in a step, prompts and answers together.",
         lambda seen: seen.step_tokens,
+        is_engines=True,
     ),
     Entry(
         "vllm:time_to_first_token_seconds",
@@ -274,42 +296,49 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "1 at the state that the engine is in, 0 at the others.",
         lambda seen: {(state,): seen.engine.state == state for state in get_args(EngineState)},
         ("state",),
+        is_engines=True,
     ),
     Entry(
         "quire:engine_restarts_total",
         "counter",
         "Times that the engine's process was started again.",
         lambda seen: seen.engine.restarts,
+        is_engines=True,
     ),
     Entry(
         "quire:engine_steps_total",
         "counter",
         "Batches computed.",
         lambda seen: seen.stats.steps,
+        is_engines=True,
     ),
     Entry(
         "quire:engine_busy_seconds_total",
         "counter",
         "Time that they took: its rate is how busy the engine is, from 0 to 1.",
         lambda seen: seen.stats.busy_seconds,
+        is_engines=True,
     ),
     Entry(
         "quire:computed_tokens_total",
         "counter",
         "Tokens computed, prompts and answers, again after a preemption too; what a cache had is not among them.",
         lambda seen: seen.stats.computed_tokens,
+        is_engines=True,
     ),
     Entry(
         "quire:engine_failed_steps_total",
         "counter",
         "Batches that could not be computed as a whole: in parts, whoever made them fail is found and ends alone.",
         lambda seen: seen.stats.failed_steps,
+        is_engines=True,
     ),
     Entry(
         "quire:mended_blocks_total",
         "counter",
         "Blocks of the KV cache that held what was no number; what they had spoiled was computed again.",
         lambda seen: seen.stats.mended_blocks,
+        is_engines=True,
     ),
     Entry(
         "quire:tokens_after_disconnect_total",
@@ -414,15 +443,27 @@ class Table(Collector, Generic[L]):
     def collect(self) -> Iterator[Metric]:
         """Every metric, with what has been counted so far."""
         for entry in self.entries:
-            # prometheus-client knows a counter by its name without the ending, and puts that behind it again.
-            name = entry.name.removesuffix("_total") if entry.kind == "counter" else entry.name
-            family = Metric(name, entry.about, entry.kind)
+            family = Metric(entry.family, entry.about, entry.kind)
             values = entry.read(self.ledger)
             for own, value in dict(values).items() if isinstance(values, Mapping) else [((), values)]:
                 labels = self.always | dict(zip(entry.labels, own, strict=True))
                 for ending, said, number in _samples(value):
                     family.add_sample(entry.name + ending, labels | said, number)
             yield family
+
+
+ENGINES_OWN = frozenset(entry.family for entry in ENGINE_METRICS if entry.is_engines)
+"""Families that say something of the engine itself."""
+
+
+def counting(engine: Engine, model_name: str) -> tuple[EngineLedger, CollectorRegistry]:
+    """For a process that has the engine while others answer for it: what counts the engine's steps, and tells them."""
+    ledger = EngineLedger(engine)
+    registry = CollectorRegistry()
+    _register_process(registry)
+    entries = tuple(entry for entry in ENGINE_METRICS if entry.is_engines)
+    registry.register(Table(entries, ledger, _engine_labels(model_name)))
+    return ledger, registry
 
 
 def http_table(ledger: HttpLedger) -> Table[HttpLedger]:
@@ -432,17 +473,25 @@ def http_table(ledger: HttpLedger) -> Table[HttpLedger]:
 
 def engine_table(ledger: EngineLedger, model_name: str) -> Table[EngineLedger]:
     """The metrics of one engine, with a model that is served under this name."""
-    return Table(ENGINE_METRICS, ledger, {"model_name": model_name, "engine": ENGINE})
+    return Table(ENGINE_METRICS, ledger, _engine_labels(model_name))
 
 
 def registry_of(ledger: HttpLedger) -> CollectorRegistry:
     """A registry for one application: its HTTP requests, this process and its Python. The engine joins it later."""
     registry = CollectorRegistry()
+    _register_process(registry)
+    registry.register(http_table(ledger))
+    return registry
+
+
+def _register_process(registry: CollectorRegistry) -> None:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
-    registry.register(http_table(ledger))
-    return registry
+
+
+def _engine_labels(model_name: str) -> dict[str, str]:
+    return {"model_name": model_name, "engine": ENGINE}
 
 
 def _samples(value: Value) -> Iterator[tuple[str, dict[str, str], float]]:

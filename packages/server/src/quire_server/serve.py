@@ -17,10 +17,10 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from enum import IntEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
@@ -38,6 +38,9 @@ if TYPE_CHECKING:
 
     from quire_engine.async_engine import AsyncEngine
     from quire_server.dependencies import Serving
+    from quire_server.siblings import Company
+
+T = TypeVar("T")
 
 logger = logging.getLogger("quire")
 
@@ -78,7 +81,11 @@ def serve(config: EngineConfig, settings: ServerSettings) -> int:
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
         try:
-            return runner.run(_serve(config, settings, listener))
+            if settings.api_server_count == 1:
+                return runner.run(_serve(config, settings, listener))
+            from quire_server.workers import serve_by_workers
+
+            return runner.run(serve_by_workers(config, settings, listener))
         except EngineStopped as error:
             print(f"quire: {error}", file=sys.stderr)
             return Exit.FAILED
@@ -89,32 +96,52 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
     began = time.perf_counter()
     name = report.model_name(config)
     say(f"quire {__version__}: loading {name}")
-    stop, reread, entrance = Stop(), Reread(), Entrance()
+    stop, reread = Stop(), Reread()
+
+    async def ready(serving: Serving) -> None:
+        say(*report.lines(report.described(name, serving.engine.decisions)), *formats_of(serving))
+        announce(name, settings, listener, began)
+
     with stop.on_signals(), reread.on_signal():
         starting = asyncio.create_task(start_engine(config, progress=settings.log_format == "text"))
-        async with answering(entrance, settings, listener, stop, reread) as answered:
-            building = asyncio.create_task(asyncio.to_thread(build_application, settings))
-            engine = await stop.unless_asked(starting)
-            if engine is None:
-                return Exit.DONE
-            try:
-                say(*report.lines(report.described(name, engine.decisions)))
-                app = await building
-                if settings.api_key_file is not None:
-                    reread.add(app.state.keys.read_again)
-                from quire_server.app import attach
-                from quire_server.formats import described
+        return await answer(starting, settings, listener, name, ready, stop, reread)
 
-                serving = attach(app, engine, settings, name)
-                if serving.answers is not None:
-                    say(*report.lines(described(serving.answers, settings)))
-                gc.freeze()  # what is loaded stays: looking through it again and again would hold up every stream
-                entrance.open(app)
-                announce(name, settings, listener, began)
-                await first_of(stop.asked.wait(), engine.until_stopped(), asyncio.wait((answered,)))
-                return await wind_up(serving, entrance, stop)
-            finally:
-                await engine.close()
+
+async def answer(
+    starting: asyncio.Task[AsyncEngine],
+    settings: ServerSettings,
+    listener: socket.socket,
+    name: str,
+    ready: Callable[[Serving], Awaitable[None]],
+    stop: Stop,
+    reread: Reread,
+    company: Company | None = None,
+) -> Exit:
+    """Answer by an engine that is still being started, until it ends or one is asked to stop; then wind up.
+
+    `ready` is called once requests are answered. `company` says who answers beside this process.
+    """
+    entrance = Entrance()
+    async with answering(entrance, settings, listener, stop, reread) as answered:
+        building = asyncio.create_task(asyncio.to_thread(build_application, settings))
+        engine = await stop.unless_asked(starting)
+        if engine is None:
+            return Exit.DONE
+        try:
+            app = await building
+            if settings.api_key_file is not None:
+                reread.add(app.state.keys.read_again)
+            from quire_server.app import attach
+            from quire_server.siblings import Alone
+
+            serving = attach(app, engine, settings, name, company or Alone)
+            gc.freeze()  # what is loaded stays: looking through it again and again would hold up every stream
+            entrance.open(app)
+            await ready(serving)
+            await first_of(stop.asked.wait(), engine.until_stopped(), asyncio.wait((answered,)))
+            return await wind_up(serving, entrance, stop)
+        finally:
+            await engine.close()
 
 
 async def start_engine(config: EngineConfig, *, progress: bool) -> AsyncEngine:
@@ -146,7 +173,9 @@ async def answering(
 ) -> AsyncIterator[asyncio.Task[None]]:
     """Answer requests meanwhile. The task ends when nobody is answered any more, whyever."""
     listening = asyncio.Event()
-    server = await asyncio.to_thread(lambda: make_server(uvicorn_config(entrance, settings), listening.set))
+    server = await asyncio.to_thread(
+        lambda: make_server(uvicorn_config(entrance, settings), listening.set, shares=settings.api_server_count > 1)
+    )
     stop.server = server
     answered = asyncio.create_task(server.serve(sockets=[listener]))
     try:
@@ -198,6 +227,13 @@ async def first_of(*waits: Coroutine[Any, Any, object]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
+def formats_of(serving: Serving) -> list[str]:
+    """What is known of the form of this model's answers, in lines."""
+    from quire_server.formats import described
+
+    return [] if serving.answers is None else [*report.lines(described(serving.answers, serving.settings))]
+
+
 def announce(name: str, settings: ServerSettings, listener: socket.socket, began: float) -> None:
     """Say where the server is to be found, once it is; the last line is the one that scripts wait for."""
     address = url(settings, listener)
@@ -238,7 +274,7 @@ class Stop:
         if self.server is not None:
             self.server.force_exit = True
 
-    async def unless_asked(self, starting: asyncio.Task[AsyncEngine]) -> AsyncEngine | None:
+    async def unless_asked(self, starting: asyncio.Task[T]) -> T | None:
         """What `starting` gives; None when told to stop first, and then it is undone."""
         asked = asyncio.create_task(self.asked.wait())
         await asyncio.wait((starting, asked), return_when=asyncio.FIRST_COMPLETED)
@@ -250,20 +286,11 @@ class Stop:
         return None
 
 
-def make_server(config: Config, tell: Callable[[], None]) -> Server:
-    """uvicorn's server, without signal handlers of its own, that calls `tell` once it listens."""
-    import uvicorn
+def make_server(config: Config, tell: Callable[[], None], *, shares: bool = False) -> Server:
+    """uvicorn's server, which calls `tell` once it listens; `shares`: other processes have its listener too."""
+    from quire_server.accepting import SharingServer, TellingServer
 
-    class TellingServer(uvicorn.Server):
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            tell()
-
-    return TellingServer(config)
+    return SharingServer(config, tell) if shares else TellingServer(config, tell)
 
 
 def uvicorn_config(app: Application, settings: ServerSettings) -> Config:

@@ -36,6 +36,8 @@ class ServerSettings(BaseModel):
     """Port to listen on; 0 takes a free one."""
     uds: str | None = None
     """Listen on this unix socket instead of an address and a port."""
+    api_server_count: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that answer requests, in front of one engine; where one has not time enough for all streams."""
     root_path: str = ""
     """Path under which a proxy in front publishes this server, and which it takes off before it passes a request on."""
     ssl_keyfile: str | None = None

@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
-from quire_engine.config import EngineConfig
+from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import EngineStopped
 from quire_engine.link.frames import Abort, Add, Report, ResetPrefixCache
 from quire_engine.link.gated import GatedLink
 from quire_engine.link.peer import Admitted, Begin, Frame, Joined, Left, Over, Peer, PeerGone, Refused, State, Wrong
+from quire_engine.link.supervised import EngineState
 from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.timing import Progress
@@ -82,6 +83,21 @@ class Hub:
         """The link to the engine, which must be there."""
         assert self._link is not None, "the engine is not there yet"
         return self._link
+
+    @property
+    def decisions(self) -> Decisions:
+        """What was settled when the engine was loaded."""
+        return self.link.decisions
+
+    @property
+    def state(self) -> EngineState:
+        """Whether there is an engine at this moment, and why not."""
+        return self.link.state if self._stopped is None else "stopped"
+
+    @property
+    def restarts(self) -> int:
+        """Times the engine had ended by itself and was started again."""
+        return self.link.restarts
 
     @property
     def members(self) -> tuple[Member, ...]:

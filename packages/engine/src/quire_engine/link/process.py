@@ -145,7 +145,7 @@ class Child:
             try:
                 connection = await _connection(listener, process)
             except BaseException:
-                await _end(process, grace=0)
+                await end_process(process, grace=0)
                 raise
         reader, writer = await asyncio.open_unix_connection(sock=connection, limit=READ_AHEAD)
         return cls(process, reader, writer)
@@ -165,8 +165,8 @@ class Child:
                     return message
                 _log(message)
         except (asyncio.IncompleteReadError, ConnectionError):
-            await _end(self._process, grace=GRACE)
-            raise EngineStopped(f"The engine's process ended ({_exit(self._process)}).") from None
+            await end_process(self._process, grace=GRACE)
+            raise EngineStopped(f"The engine's process ended ({exit_words(self._process)}).") from None
 
     def kill(self) -> None:
         """End the process at once. Whoever receives hears that it has gone, though the system may not let it go yet."""
@@ -176,7 +176,7 @@ class Child:
 
     async def end(self, *, grace: float) -> None:
         """Wait `grace` seconds for the process to end, then end it; close the socket."""
-        await _end(self._process, grace=grace)
+        await end_process(self._process, grace=grace)
         self._writer.close()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
@@ -199,13 +199,13 @@ async def _connection(listener: socket.socket, process: Process) -> socket.socke
         await asyncio.wait((accept, ended), return_when=asyncio.FIRST_COMPLETED)
         if accept.done():
             return accept.result()[0]
-        raise EngineStopped(f"The engine's process ended before it had begun ({_exit(process)}).")
+        raise EngineStopped(f"The engine's process ended before it had begun ({exit_words(process)}).")
     finally:
         accept.cancel()
         ended.cancel()
 
 
-async def _end(process: Process, *, grace: float) -> None:
+async def end_process(process: Process, *, grace: float) -> None:
     """Wait `grace` seconds for a process to end, then end it; where the system holds it, as a device may, leave it."""
     if await _has_ended(process, grace):
         return
@@ -225,7 +225,7 @@ async def _has_ended(process: Process, patience: float) -> bool:
     return True
 
 
-def _exit(process: Process) -> str:
+def exit_words(process: Process) -> str:
     """How a process ended, in words."""
     code = process.returncode
     return f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"

@@ -26,7 +26,7 @@ PREFIXES = ("chatcmpl-", "cmpl-")
 @router.delete("/v1/requests/{request_id:path}", responses={404: REFUSED[404]})
 async def cancel_request(request_id: str, http: Request, serving: ServingDep) -> Cancellation:
     """End a request: its answer is what there is, with `finish_reason` abort. 404 if it does not run (any more)."""
-    if not cancel([request_id], http, serving):
+    if not await cancel([request_id], http, serving):
         raise RequestNotFound(f"No request with the id {shown(request_id)} is being answered here.", param="request_id")
     return Cancellation(id=request_id)
 
@@ -40,13 +40,13 @@ async def abort_requests(request: AbortRequest, http: Request, out: Response, se
         raise RequestError(str(error), param=error.param) from error
     warnings = judged(strangers(request, ()), serving.settings.unknown_fields, strict=handles_strictly(http))
     out.headers.update(warning_headers(warnings))
-    return AbortResponse(request_ids=cancel(request.request_ids, http, serving), **said_once(warnings))
+    return AbortResponse(request_ids=await cancel(request.request_ids, http, serving), **said_once(warnings))
 
 
-def cancel(ids: list[str], http: Request, serving: Serving) -> list[str]:
+async def cancel(ids: list[str], http: Request, serving: Serving) -> list[str]:
     """End the requests with these ids that the caller may end; the ids of those that still ran, as they were given."""
     caller = caller_of(http)
     asked = {each: {each, *(each.removeprefix(prefix) for prefix in PREFIXES)} for each in ids}
     names = {name for each in asked.values() for name in each}
-    ended = serving.engine.cancel(names, None if caller.is_admin else caller.name)
+    ended = await serving.siblings.cancel(names, None if caller.is_admin else caller.name)
     return [each for each, known in asked.items() if known & ended]

@@ -55,7 +55,7 @@ async def ping(serving: ServingDep) -> Response:
 @router.get("/load")
 async def load(serving: ServingDep) -> dict[str, int]:
     """How many prompts wait or are computed, as `server_load`."""
-    return {"server_load": serving.engine.num_requests}
+    return {"server_load": await serving.siblings.load()}
 
 
 @router.get("/version")
