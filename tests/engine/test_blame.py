@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count, pairwise
 
 import pytest
@@ -9,14 +10,14 @@ from tests.support.faults import PLACES, FaultyRunner, Rule, Where, any_of, firs
 from tests.support.invariants import check_invariants
 from tests.support.requests import beam_request, submission
 from tests.support.schedules import Answer, finish
-from tests.support.scripted import scripted_decisions, scripted_engine
+from tests.support.scripted import Done, scripted_decisions, scripted_engine
 
 from quire_engine.blame import Parts
 from quire_engine.constraint import Constraint
 from quire_engine.engine import ALONE, Engine
 from quire_engine.errors import DeviceFault, RequestError
-from quire_engine.runner.base import OutOfMemory
-from quire_engine.scheduling.batch import Batch
+from quire_engine.runner.base import OutOfMemory, Pending
+from quire_engine.scheduling.batch import Batch, SpanResult
 from quire_engine.sequence import Rendered, Submission
 
 CROWD = 16
@@ -285,3 +286,42 @@ def test_a_suspect_in_line_changes_nothing_for_those_who_run() -> None:
     engine.add(suspected(50, 1, 2))
     engine.step()
     assert passes(engine) == [[0, 1]] * 3  # together, and the third was launched ahead
+
+
+# --- what is no number
+
+
+NO_NUMBERS = SpanResult(error="no numbers", is_poisoned=True)
+
+
+@dataclass
+class Poisoned(FaultyRunner):
+    """Gives no numbers for a request, in the passes of these numbers."""
+
+    handle: int = 5
+    in_passes: tuple[int, ...] = ()
+
+    def run(self, batch: Batch) -> Pending:
+        results = super().run(batch).wait()
+        if len(self.passes) in self.in_passes:
+            bad = [span.sequence.handle == self.handle for span in batch.spans]
+            results = [NO_NUMBERS if each else result for each, result in zip(bad, results, strict=True)]
+        return Done(results)
+
+
+def poisoned(*in_passes: int) -> Engine:
+    engine = crowd(nobody)
+    engine.runner = Poisoned(engine.runner, nobody, in_passes=in_passes)
+    return engine
+
+
+def test_what_has_no_numbers_now_and_then_is_computed_anew_each_time_and_counted_once() -> None:
+    engine = poisoned(2, 5)
+    assert finish(engine) == well()
+    assert engine.stats().corrupted_requests == 1
+
+
+def test_what_has_no_numbers_twice_in_a_row_ends() -> None:
+    engine = poisoned(2, 3)
+    check_others(engine, 5)
+    assert engine.stats().corrupted_requests == 1

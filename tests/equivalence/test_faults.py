@@ -222,6 +222,7 @@ def test_a_request_for_which_the_model_gives_no_numbers_ends_alone(
     check_alike(found, wanted, set())
     assert "not finite numbers" in (found[len(REQUESTS), 0].error or "")
     assert engine.stats().mended_blocks > 0
+    assert engine.stats().corrupted_requests >= 1
     check_clean(engine)
     assert eager_runner(roomy).mend(range(engine.decisions.num_blocks)) == []  # nothing that could be handed out next
 

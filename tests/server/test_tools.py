@@ -11,6 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 from tests.support.actor import write_actor
+from tests.support.scraped import of
 from tests.support.served import Api, Served, served
 
 CHAT, COMPLETIONS, GENERATE = "/v1/chat/completions", "/v1/completions", "/inference/v1/generate"
@@ -65,6 +66,23 @@ def test_a_stream_begins_with_the_role_and_ends_with_the_reason(api: Api) -> Non
     assert kinds == sorted(kinds, key=names.index)
     assert set(kinds) == set(names)
     assert [each["finish_reason"] for each in rest if each["finish_reason"]] == ["tool_calls"]
+
+
+def test_how_often_answers_are_read_for_calls_is_counted(engine: Served) -> None:
+    fresh = engine.api(reasoning_parser="think_tags")
+    fresh.post(CHAT, **says(f"<think>\nHm.\n</think>\n\n{CALL}"), tools=[WEATHER])
+    fresh.post(CHAT, **says("Well."), tools=[WEATHER])
+    fresh.post(CHAT, **says(CALL))  # which nobody asked for
+    events = fresh.stream(CHAT, **says(f"Well. {CALL}"), tools=[WEATHER])
+
+    def read(mode: str, outcome: str) -> float:
+        name, asked = "vllm:tool_call_parser_invocations_total", "chat_completions"
+        return of(fresh, name, mode=mode, outcome=outcome, request_type=asked)
+
+    assert (read("non_streaming", "tool_call"), read("non_streaming", "no_tool_call")) == (1, 1)
+    deltas = [event["choices"][0]["delta"] for event in events]
+    assert 1 <= read("streaming", "tool_call") <= sum(bool(delta.get("tool_calls")) for delta in deltas)
+    assert read("streaming", "no_tool_call") >= 1
 
 
 def test_a_server_that_reads_no_calls_answers_with_their_text_and_says_so(engine: Served) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
+from tests.support.scraped import of, scraped
 from tests.support.served import Api, Served
 
 from quire_server.metrics import ENGINE_METRICS, HTTP_METRICS, NOT_HERE
@@ -17,28 +17,6 @@ ASK = {"prompt": "Hello", "max_tokens": 6, "temperature": 0, "ignore_eos": True}
 def fresh(engine: Served) -> Api:
     """An application that has counted nothing yet."""
     return engine.api()
-
-
-def scraped(api: Api) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-    """Every sample, by its name and its labels."""
-    answer = api.get("/metrics")
-    assert answer.status_code == 200
-    return {
-        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-
-
-def of(api: Api, name: str, **labels: str) -> float:
-    """The sum of the samples with this name and these labels."""
-    found = [
-        value
-        for (sample, said), value in scraped(api).items()
-        if sample == name and labels.items() <= dict(said).items()
-    ]
-    assert found, f"there is no {name} with {labels}"
-    return sum(found)
 
 
 @pytest.mark.parametrize("name", [entry.name for entry in (*ENGINE_METRICS, *HTTP_METRICS)])

@@ -107,6 +107,8 @@ class Engine:
         """By handle: steps in which a request that an engine may have ended by is still computed alone."""
         self._doubted: set[Sequence] = set()
         """Those that are computed for the second time, as the model gave no numbers for them in the first."""
+        self._corrupted: set[int] = set()
+        """The handles of those that this ever happened to, as long as they are here."""
 
     @classmethod
     def load(cls, config: EngineConfig, *, progress: bool = False) -> Engine:
@@ -255,6 +257,9 @@ class Engine:
 
     def _take_in(self, batch: Batch, results: list[SpanResult]) -> list[Emission]:
         """Take in what a step computed, but for what is not to be trusted."""
+        if self._doubted:
+            drawn = {s.sequence for s, result in zip(batch.spans, results, strict=True) if result.token is not None}
+            self._doubted -= {sequence for sequence in drawn if sequence.is_running}  # whose last one was no stale one
         if any(result.is_poisoned for result in results):
             self._mend([span.sequence for span, result in zip(batch.spans, results, strict=True) if result.is_poisoned])
         return self.scheduler.commit(batch, results)
@@ -271,9 +276,15 @@ class Engine:
         bad = {*self.runner.mend(sorted({block.index for sequence in poisoned for block in sequence.blocks}))}
         logger.warning("The model gave no numbers for %d sequences; %d blocks had none.", len(poisoned), len(bad))
         self.scheduler.counters.mended_blocks += len(bad)
+        self._count_corrupted({sequence.handle for sequence in poisoned})
         self.scheduler.distrust(bad, spared=lost)
         for sequence in again:
             self.scheduler.compute_anew(sequence)
+
+    def _count_corrupted(self, handles: set[int]) -> None:
+        """Count those of these requests that were not counted yet."""
+        self.scheduler.counters.corrupted_requests += len(handles - self._corrupted)
+        self._corrupted = {handle for handle in self._corrupted | handles if handle in self.scheduler.requests}
 
     def _refuse(self, submission: Submission, error: Exception) -> None:
         """End a request that could not be taken in; the others go on."""

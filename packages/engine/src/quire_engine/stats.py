@@ -44,6 +44,8 @@ class Stats(msgspec.Struct, frozen=True, array_like=True):
     """Batches that could not be computed as a whole, and were in parts."""
     mended_blocks: int = 0
     """Blocks of the KV cache that held what was no number."""
+    corrupted_requests: int = 0
+    """Requests for which the model gave no numbers at least once, whatever came of it."""
 
     def after(self, before: Stats) -> Stats:
         """How an engine stands that took the place of one that has ended: its gauges, and what both have counted."""
@@ -72,5 +74,6 @@ class Counters:
     """Only the Engine, which has a clock, changes these."""
     computed_tokens: int = 0
     failed_steps: int = 0
-    """Only the Engine, which computes them in parts, changes these, and the next."""
+    """Only the Engine, which computes them in parts, changes these, and the next two."""
     mended_blocks: int = 0
+    corrupted_requests: int = 0

@@ -7,6 +7,7 @@ engine find the account that they belong to by the context in which they are mad
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire_engine.timing import Timing
 from quire_server.logs import REQUEST
+from quire_server.reads import Reads
 from quire_server.shortcut import shortcut_of
 from quire_server.timings import combined, server_timing
 
@@ -59,6 +61,8 @@ class Account:
     """The name of the key; empty without keys."""
     reason: str | None = None
     """The `reason` of the error that it was told, if that has one."""
+    reads: Reads = field(default_factory=Counter)
+    """How often its answers were read for tool calls."""
     outputs: list[RequestOutputs] = field(default_factory=list)
     """What the engine was asked for, prompt by prompt."""
 
@@ -104,6 +108,12 @@ def note_outputs(outputs: RequestOutputs) -> None:
     account = _CURRENT.get()
     if account is not None:
         account.outputs.append(outputs)
+
+
+def reads_of_this_request() -> Reads:
+    """Where to count what is read for tool calls; outside of an HTTP request, that is nowhere."""
+    account = _CURRENT.get()
+    return Counter() if account is None else account.reads
 
 
 def note_reason(reason: str | None) -> None:

@@ -112,6 +112,7 @@ def watch(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model: st
     """Count, log and trace what becomes of this engine's requests. `model` is the name it is served under."""
     told = (note_outputs, log_request) if settings.enable_log_requests else (note_outputs,)
     engine.observer = ledger = EngineLedger(engine, told)
+    app.state.readers.append(ledger.answered)
     app.state.registry.register(engine_table(ledger, model))
     if settings.otlp_traces_endpoint is not None:
         app.state.readers.append(Tracer.to(settings.otlp_traces_endpoint, model))

@@ -17,6 +17,7 @@ from quire_engine.sequence import Emission
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
 from quire_server.accounts import Account
+from quire_server.reads import Reads
 from quire_server.spreads import Spread, one_two_five
 
 # fmt: off
@@ -144,6 +145,8 @@ class EngineLedger:
         """Of requests that ended, by tenant."""
         self.generation_tokens: Counter[str] = Counter()
         """The same, of their answers."""
+        self.reads: Reads = Counter()
+        """How often chat answers were read for tool calls."""
         self.tokens_after_disconnect = 0
         """Generated for requests whose client had gone."""
         self.stats = engine.stats
@@ -170,6 +173,10 @@ class EngineLedger:
         self.computed_prompts = Spread(lengths)
         self.choices = Spread(CHOICES)
         self.preemptions = Spread(PREEMPTIONS)
+
+    def answered(self, account: Account) -> None:
+        """An HTTP request is over. A Reader of accounts."""
+        self.reads.update(account.reads)
 
     # --- the Observer -------------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import product
 from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
@@ -19,6 +20,7 @@ from quire_engine.config import Decisions
 from quire_engine.link.supervised import EngineState
 from quire_protocol.errors import ERROR_REASONS
 from quire_server.ledger import Engine, EngineLedger, HttpLedger, Sizes
+from quire_server.reads import MODES, OUTCOMES
 from quire_server.spreads import Spread
 
 L = TypeVar("L")
@@ -73,6 +75,12 @@ def _sources(seen: EngineLedger) -> dict[tuple[str, ...], Value]:
 def _cache_config(decisions: Decisions) -> dict[tuple[str, ...], Value]:
     told = (decisions.block_size, decisions.num_blocks, decisions.dtype, decisions.enable_prefix_caching)
     return {tuple(map(str, told)): 1}
+
+
+def _reads(seen: EngineLedger) -> dict[tuple[str, ...], Value]:
+    kinds = product(MODES, OUTCOMES)
+    chats: dict[tuple[str, ...], Value] = {(*kind, "chat_completions"): seen.reads[kind] for kind in kinds}
+    return chats | {(*kind, other): 0 for kind in product(MODES, OUTCOMES) for other in ("responses", "other")}
 
 
 ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
@@ -185,6 +193,20 @@ ENGINE_METRICS: tuple[Entry[EngineLedger], ...] = (
         "Choices that ended, by reason; those that ended badly too, as vLLM has it.",
         lambda seen: _by(seen.finished, *FINISH_REASONS),
         ("finished_reason",),
+    ),
+    Entry(
+        "vllm:corrupted_requests_total",
+        "counter",
+        "Requests for which the model gave no numbers at least once; those that were mended too.",
+        lambda seen: seen.stats.corrupted_requests,
+        is_engines=True,
+    ),
+    Entry(
+        "vllm:tool_call_parser_invocations_total",
+        "counter",
+        "Times that text was read for tool calls, by whether it had any: an answer at once, a stream by each delivery.",
+        _reads,
+        ("mode", "outcome", "request_type"),
     ),
     Entry(
         "vllm:admission_rejections_total",
@@ -424,9 +446,7 @@ NOT_HERE: Mapping[str, str] = {
     "`vllm:mm_cache_*`": "multimodal input is not built yet",
     "`vllm:kv_block_*_seconds`": "how long blocks stay is not sampled",
     "`vllm:estimated_*_per_gpu_total`": "work is not estimated",
-    "`vllm:corrupted_requests_total`": "a request whose logits are no numbers ends with an error, and is counted there",
     "`vllm:watermark_requests_total`": "answers are not watermarked",
-    "`vllm:tool_call_parser_invocations_total`": "calls are told in answers, and not counted",
 }
 """Metrics of the system that people come from which this server does not give: name → why."""
 

@@ -184,6 +184,7 @@ class Scheduler:
             computed_tokens=counters.computed_tokens,
             failed_steps=counters.failed_steps,
             mended_blocks=counters.mended_blocks,
+            corrupted_requests=counters.corrupted_requests,
         )
 
     # --- a step is planned --------------------------------------------------------------------------------------------

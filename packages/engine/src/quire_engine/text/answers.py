@@ -99,6 +99,8 @@ class Reading:
     """Makes the parser of one answer; None where all text is content."""
     tells_reasoning: bool
     """Whether reasoning is told apart, so that its tokens can be counted."""
+    tells_calls: bool = False
+    """Whether calls of tools are told apart."""
 
 
 PLAIN = Reading(lambda: None, tells_reasoning=False)
@@ -160,7 +162,9 @@ class Answers:
         rendered = Rendered(
             constraint=self._constraint(plan), thinking=self._thinking(request, plan), shown_ids=self._shown(plan)
         )
-        return rendered, Reading(plan.parser, tells_reasoning=self.reasoning is not None)
+        return rendered, Reading(
+            plan.parser, tells_reasoning=self.reasoning is not None, tells_calls=plan.tools is not None
+        )
 
     def rendered(self, request: ChatCompletionRequest | CompletionRequest, prompt: str = "") -> Rendered:
         """The first of the two alone: for those who read the answers as mere text."""

@@ -29,6 +29,8 @@ from quire_protocol import (
     ToolCall,
     UsageInfo,
 )
+from quire_server.accounts import reads_of_this_request
+from quire_server.reads import ChoiceReads
 from quire_server.replies.heading import Heading, said_once, warnings_in, warnings_of
 from quire_server.replies.message import Message
 from quire_server.replies.outputs import Outputs, Taker, deliveries
@@ -75,7 +77,8 @@ class ChatReply:
         last = request.messages[-1]
         if reading.tells_reasoning:
             self.count.reasoning_tokens = 0
-        self.messages = [Message(request, reading.parser()) for _ in range(prompt.sampling_params.n)]
+        reads = [self._reads(reading) for _ in range(prompt.sampling_params.n)]
+        self.messages = [Message(request, reading.parser(), each) for each in reads]
         self.brings_only_text = all(message.is_plain for message in self.messages) and not (
             request.logprobs or request.return_token_ids or self.usage.on_each
         )
@@ -106,6 +109,11 @@ class ChatReply:
     def take(self, output: Output) -> list[ChatCompletionStreamResponse | TextChunk] | None:
         """The chunks of a delivery that was taken so; None for one that has to be left: the first."""
         return self._chunks(output) if self.begun else None
+
+    def _reads(self, reading: Reading) -> ChoiceReads | None:
+        """What counts the reading of one choice for calls; None where there are none to be told apart."""
+        streams = bool(self.request.stream)
+        return ChoiceReads(reads_of_this_request(), streams=streams) if reading.tells_calls else None
 
     async def complete(self) -> ChatCompletionResponse:
         """The whole answer: the chunks, folded."""

@@ -26,6 +26,7 @@ from quire_protocol import (
     ErrorInfo,
     make_tool_call_id,
 )
+from quire_server.reads import ChoiceReads
 
 BROKEN_CALL = "InvalidToolCall"
 """The `type` of the error of an answer with a call that could not be completed."""
@@ -34,9 +35,10 @@ BROKEN_CALL = "InvalidToolCall"
 class Message:
     """One choice of an answer. Its owner feeds it deliveries, in order, and sends the deltas."""
 
-    def __init__(self, request: ChatCompletionRequest, parser: Parser | None) -> None:
-        """Without a parser, all text is content."""
+    def __init__(self, request: ChatCompletionRequest, parser: Parser | None, reads: ChoiceReads | None = None) -> None:
+        """Without a parser, all text is content. `reads` counts what is read for calls, where there may be any."""
         self._parser = parser
+        self._reads = reads
         self._tells_reasoning = request.include_reasoning
         self._most_calls = 1 if request.parallel_tool_calls is False else None
         self._names_call = isinstance(request.tool_choice, ChatCompletionNamedToolChoiceParam)
@@ -65,7 +67,11 @@ class Message:
         """What a delivery adds, in order; content is mere text. No delta has two kinds of things, or two of a call."""
         if self._parser is None:
             return [output.text] if output.text else []
-        found = (self._delta(event) for event in joined(self._read(self._parser, output)))
+        events = joined(self._read(self._parser, output))
+        if self._reads is not None and not (events and all(isinstance(event, Reasoning) for event in events)):
+            calls = any(isinstance(event, CallBegan | CallArguments) for event in events)
+            self._reads.add(calls=calls, is_last=output.finish_reason is not None)
+        found = (self._delta(event) for event in events)
         return [delta for delta in found if delta is not None]
 
     def ending(self, output: Output) -> dict[str, Any]:
