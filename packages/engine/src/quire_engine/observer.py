@@ -79,8 +79,11 @@ class Guarded:
         self._tell(self._observer.refused, error)
 
     def delivered(self, outputs: RequestOutputs, output: Output, gap: float | None) -> None:
-        """Pass it on."""
-        self._tell(self._observer.delivered, outputs, output, gap)
+        """Pass it on; for every token, so without the detour of `_tell`."""
+        try:
+            self._observer.delivered(outputs, output, gap)
+        except Exception:
+            self._note_failure()
 
     def ended(self, outputs: RequestOutputs) -> None:
         """Pass it on."""
@@ -98,6 +101,9 @@ class Guarded:
         try:
             listener(*what)
         except Exception:
-            if not self._has_failed:
-                logger.exception("An observer of the engine failed. Whatever else it raises is not logged.")
-            self._has_failed = True
+            self._note_failure()
+
+    def _note_failure(self) -> None:
+        if not self._has_failed:
+            logger.exception("An observer of the engine failed. Whatever else it raises is not logged.")
+        self._has_failed = True

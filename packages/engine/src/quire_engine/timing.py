@@ -75,6 +75,18 @@ class Timing:
 class Stopwatch:
     """Keeps the Timing of one request. Owned by its RequestOutputs."""
 
+    __slots__ = (
+        "_arrived",
+        "_cached_tokens",
+        "_finished",
+        "_first_token",
+        "_generation_tokens",
+        "_last_token",
+        "_preemptions",
+        "_prompt_tokens",
+        "_scheduled",
+    )
+
     def __init__(self, arrived: float, prompt_tokens: int) -> None:
         self._arrived = arrived
         self._prompt_tokens = prompt_tokens
@@ -111,10 +123,11 @@ class Stopwatch:
         """Count the tokens that came; returns how many seconds after the last ones, None with the first."""
         if emission.cached_tokens and not emission.index:
             self._cached_tokens = emission.cached_tokens
-        gap = _between(self._last_token, now)
+        gap = None if self._last_token is None else now - self._last_token
         if emission.token_ids:
             self._generation_tokens += len(emission.token_ids)
-            self._first_token = self._first_token or now
+            if self._first_token is None:
+                self._first_token = now
             self._last_token = now
         return gap
 

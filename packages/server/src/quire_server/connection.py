@@ -29,7 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from quire_server.descriptors import most_connections
 from quire_server.errors import envelope, error_answer
 from quire_server.settings import ServerSettings
-from quire_server.shortcut import SHORTCUT, WRITER
+from quire_server.shortcut import SHORTCUT, WRITER, shortcut_of
 
 LINGER = 1.0
 """Seconds for which what a client still sends is thrown away, so that it can read why it was refused."""
@@ -196,6 +196,7 @@ class Connection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Where the connection ends with this answer, let what is left of it be read in time."""
+        self._look_at_shortcut()
         if self.pipeline and not self.transport.is_closing():
             self._running = self.pipeline[-1][0]
         super().on_response_complete()
@@ -205,12 +206,14 @@ class Connection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client reads more slowly than it is written to."""
         super().pause_writing()
+        self._look_at_shortcut()
         self._start_unread_clock()
 
     def resume_writing(self) -> None:
         """It has caught up."""
         self._stop_unread_clock()
         super().resume_writing()
+        self._look_at_shortcut()
 
     def timeout_keep_alive_handler(self) -> None:
         """Nothing was asked for a while: what is left of the last answer must be read in time now."""
@@ -264,6 +267,12 @@ class Connection(HttpToolsProtocol):
         if self._running is not None and self._is_answering:
             self._running.disconnected = True
             self._running.message_event.set()
+            self._look_at_shortcut()
+
+    def _look_at_shortcut(self) -> None:
+        """Something has happened by which the shortcut of the request that runs may be free, or not."""
+        if self._running is not None and (shortcut := shortcut_of(self._running.scope)) is not None:
+            shortcut.look()
 
     def _head_is_late(self) -> None:
         if self._head_bytes:
@@ -309,25 +318,26 @@ class Connection(HttpToolsProtocol):
 class ChunkWriter:
     """The Shortcut of one answer: writes pieces of its body as uvicorn's `send` does, where that would not wait."""
 
-    __slots__ = ("_cycle", "written")
+    __slots__ = ("_cycle", "_transport", "is_free", "written")
 
     def __init__(self, cycle: RequestResponseCycle) -> None:
         self._cycle = cycle
+        self._transport = cycle.transport
+        self.is_free = False
+        """Whether it was when last looked at: the connection looks whenever that may have changed."""
         self.written = 0
         """Bytes of the body that went this way."""
 
-    @property
-    def is_free(self) -> bool:
-        """Whether the body has begun, in chunks, and somebody is there who reads as fast as it is written to."""
+    def look(self) -> None:
+        """See whether the body has begun, in chunks, and somebody is there who reads as fast as it is written to."""
         cycle = self._cycle
-        return bool(cycle.chunked_encoding) and not (
-            cycle.flow.write_paused or cycle.disconnected or cycle.response_complete or cycle.transport.is_closing()
-        )
+        is_open = bool(cycle.chunked_encoding) and not cycle.response_complete
+        self.is_free = is_open and not (cycle.flow.write_paused or cycle.disconnected)
 
     def write(self, body: bytes) -> None:
         """One chunk."""
         self.written += len(body)
-        self._cycle.transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 def taken(transport: asyncio.Transport) -> int:

@@ -1,6 +1,6 @@
 """The short way of a stream's events, from the engine's report into the connection's buffer in one call.
 
-    RequestOutputs.deliver  ─►  EventStream  ─►  Reply.take  ─►  Shortcut.write
+    RequestOutputs.deliver  ─►  Passing  ─►  Reply.take  ─►  Shortcut.write
 
 The long way wakes a task for each token, which resumes a generator within a generator and passes every middleware: a
 hundred objects of each stream that the processor's caches have forgotten since the token before. As long as nobody has
@@ -10,7 +10,8 @@ and so does everything while a client reads too slowly.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from starlette.types import Scope
 
@@ -23,19 +24,19 @@ WRITER = "writer"
 class Shortcut(Protocol):
     """Takes pieces of an answer's body, behind what was sent of it the long way."""
 
-    @property
-    def is_free(self) -> bool:
-        """Whether a piece can be written at this moment."""
+    is_free: bool
+    """Whether a piece can be written at this moment."""
+    written: int
+    """Bytes of the body that went this way."""
 
-    @property
-    def written(self) -> int:
-        """Bytes of the body that went this way."""
+    def look(self) -> None:
+        """See whether it is free now, as the answer has begun."""
 
     def write(self, body: bytes) -> None:
         """Write a piece, which is not the last; only while it is free."""
 
 
-def shortcut_of(scope: Scope) -> Shortcut | None:
+def shortcut_of(scope: Mapping[str, Any]) -> Shortcut | None:
     """The shortcut for the body of this request's answer; None where no connection offers one."""
     found: Shortcut | None = (scope.get("extensions") or {}).get(SHORTCUT, {}).get(WRITER)
     return found

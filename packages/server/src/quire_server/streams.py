@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from fastapi import Request, Response
@@ -53,8 +52,8 @@ class Reply(Protocol):
     def offer_to(self, taker: Taker) -> None:
         """Let this one take outputs before they become chunks; what it leaves does."""
 
-    def take(self, output: Output) -> list[Any] | None:
-        """The chunks of an output that was taken so; None where it has to be left."""
+    def take(self, output: Output) -> bytes | None:
+        """The events of an output that was taken so; None where it has to be left."""
 
 
 async def respond(reply: Reply, http: Request, *, stream: bool, warnings: tuple[str, ...]) -> Response:
@@ -80,6 +79,30 @@ def warning_headers(warnings: Sequence[str]) -> dict[str, str]:
     return {WARNINGS_HEADER: visible[:_LONGEST_HEADER]} if warnings else {}
 
 
+class Passing:
+    """Takes outputs of a reply and writes their events, as long as nobody has to wait for that."""
+
+    __slots__ = ("last", "reply", "shortcut")
+
+    def __init__(self, reply: Reply, shortcut: Shortcut) -> None:
+        self.reply = reply
+        self.shortcut = shortcut
+        self.last = 0.0
+        """When something was written last, in seconds of time.monotonic()."""
+
+    def __call__(self, output: Output) -> bool:
+        """A Taker."""
+        if not self.shortcut.is_free:
+            return False
+        events = self.reply.take(output)
+        if events is None:
+            return False
+        if events:
+            self.last = time.monotonic()
+            self.shortcut.write(events)
+        return True
+
+
 class EventStream(Response):
     """Chunks as server-sent events, up to `[DONE]`. The status leaves with the first of them.
 
@@ -103,8 +126,10 @@ class EventStream(Response):
         self.chunks = chunks
         self.keep_alive = keep_alive
         self.reply = reply
+        self._passing: Passing | None = None
+        """What takes the shortcut, where there is one."""
         self._last = time.monotonic()
-        """When something was sent last."""
+        """When something was sent last, but for that."""
         self._has_begun = False
         self._beginning = asyncio.Lock()
         self.status_code = 200
@@ -121,7 +146,8 @@ class EventStream(Response):
         last = sse.encode(sse.DONE)
         ticking = asyncio.create_task(self._keep_alive(send)) if self.keep_alive else None
         if self.reply is not None and (shortcut := shortcut_of(scope)) is not None:
-            self.reply.offer_to(partial(self._take, self.reply, shortcut))
+            self._passing = Passing(self.reply, shortcut)
+            self.reply.offer_to(self._passing)
         async with aclosing(self.chunks) as chunks:
             try:
                 async for come in chunks:
@@ -139,18 +165,6 @@ class EventStream(Response):
                     ticking.cancel()
         await self._send(send, last, more=False)
 
-    def _take(self, reply: Reply, shortcut: Shortcut, output: Output) -> bool:
-        """Write what an output adds, if nobody has to wait for that; then the chunks never hear of it."""
-        if not shortcut.is_free:
-            return False
-        chunks = reply.take(output)
-        if chunks is None:
-            return False
-        if chunks:
-            self._last = time.monotonic()
-            shortcut.write(b"".join(map(encode, chunks)))
-        return True
-
     async def _send(self, send: Send, body: bytes, *, more: bool = True) -> None:
         if not self._has_begun:
             await self._begin(send)
@@ -161,11 +175,14 @@ class EventStream(Response):
             if not self._has_begun:
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
                 self._has_begun = True
+                if self._passing is not None:
+                    self._passing.shortcut.look()
 
     async def _keep_alive(self, send: Send) -> None:
         """Whenever nothing was sent for a while, send a comment, so that nobody between takes the stream for dead."""
         while True:
-            rest = self._last + self.keep_alive - time.monotonic()
+            last = self._last if self._passing is None else max(self._last, self._passing.last)
+            rest = last + self.keep_alive - time.monotonic()
             if rest > 0:
                 await asyncio.sleep(rest)
             else:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import inf
+from operator import attrgetter
 from random import Random
 
 from msgspec.structs import replace
@@ -18,6 +20,9 @@ from msgspec.structs import replace
 from quire_engine.link.frames import Abort, Add, Command, Report, ResetPrefixCache
 from quire_engine.sequence import Emission, FinishReason, Submission
 from quire_engine.stats import Stats
+
+TOGETHER = 16
+"""Reports that are entered together, request by request: they come faster than caches remember all requests."""
 
 
 @dataclass(slots=True)
@@ -45,22 +50,18 @@ class Request:
         self.is_suspect = False
         """Whether one may have ended by it."""
 
-    def hear(self, emission: Emission) -> Emission:
-        """Take in what a choice gave. It is passed on as if the engine had always been the same."""
+    def enter(self, emission: Emission) -> None:
+        """Note what a choice gave."""
         given = self.choices.get(emission.index)
         if given is None:  # aborted meanwhile
-            return emission
+            return
         self.has_run = True
         self.scored += len(emission.prompt_logprobs)
         given.token_ids += emission.token_ids
+        if given.cached is None and emission.token_ids:
+            given.cached = (emission.cached_tokens, emission.bypassed_tokens)
         if emission.finish_reason is not None:
             del self.choices[emission.index]
-        cached = (emission.cached_tokens, emission.bypassed_tokens)
-        if given.cached is None:
-            given.cached = cached if emission.token_ids else None
-        elif given.cached != cached:
-            return replace(emission, cached_tokens=given.cached[0], bypassed_tokens=given.cached[1])
-        return emission
 
     @property
     def deadline(self) -> float:
@@ -93,12 +94,18 @@ class Journal:
         """What the engines before this one had counted."""
         self._latest = Stats()
         """How things stood when last told."""
+        self._unread: list[Report] = []
+        """What was told, and is not entered yet."""
+        self._has_predecessor = False
+        """Whether the engine of the day has taken another's place."""
+        self._cached: dict[tuple[int, int], tuple[int, int]] = {}
+        """By handle and choice, of those that an engine before this one had begun: `Given.cached`."""
 
     def note(self, command: Command) -> Command:
         """Take in a command; gives the one to send."""
         match command:
             case Add(submission):
-                return Add(self._enter(submission))
+                return Add(self._follow(submission))
             case Abort(handle, index):
                 self._drop(handle, index)
             case ResetPrefixCache():
@@ -107,13 +114,15 @@ class Journal:
 
     def hear(self, report: Report) -> Report:
         """Take in a report; gives what to pass on."""
-        for progress in report.progress:
-            if progress.handle in self._requests:
-                self._requests[progress.handle].has_run = True
-        emissions = [self._heard(emission) for emission in report.emissions]
+        self._unread.append(report)
+        if len(self._unread) == TOGETHER:
+            self._enter_reports()
         self._resets -= report.resets
-        self._latest = report.stats.after(self._before)
-        return replace(report, emissions=emissions, stats=self._latest)
+        if self._has_predecessor:
+            emissions = [self._as_ever(emission) for emission in report.emissions]
+            report = replace(report, emissions=emissions, stats=report.stats.after(self._before))
+        self._latest = report.stats
+        return report
 
     def broken_off(self, suspects: Sequence[int] | None = None) -> Report:
         """The engine has ended: everybody waits from now on, and nothing is cached any more.
@@ -123,8 +132,16 @@ class Journal:
         ends while it computes a suspect alone, it is clear by whom: that request ends, with the error that the report
         has.
         """
+        self._enter_reports()
         resets, self._resets = self._resets, 0
         self._before = self._latest
+        self._has_predecessor = True
+        self._cached = {
+            (handle, index): given.cached
+            for handle, request in self._requests.items()
+            for index, given in request.choices.items()
+            if given.cached is not None
+        }
         ended = [] if suspects is None else self._judge(suspects)
         for request in self._requests.values():
             request.has_run = False
@@ -205,21 +222,34 @@ class Journal:
         self._latest = Stats(waiting=waiting).after(self._before)
         return Report(emissions, self._latest, resets=resets)
 
-    def _enter(self, submission: Submission) -> Submission:
+    def _follow(self, submission: Submission) -> Submission:
         """Begin to follow a request, which gets a seed if it brings none."""
         if submission.request.sampling_params.seed is None and submission.seed is None:
             submission = replace(submission, seed=self._seeds.getrandbits(63))
         self._requests[submission.handle] = Request(submission)
         return submission
 
-    def _heard(self, emission: Emission) -> Emission:
-        request = self._requests.get(emission.handle)
-        if request is None:  # aborted meanwhile
+    def _enter_reports(self) -> None:
+        """Note what was told, request by request."""
+        for report in self._unread:
+            for progress in report.progress:
+                if progress.handle in self._requests:
+                    self._requests[progress.handle].has_run = True
+        for emission in sorted(chain.from_iterable(report.emissions for report in self._unread), key=_handle):
+            request = self._requests.get(emission.handle)
+            if request is None:  # aborted meanwhile
+                continue
+            request.enter(emission)
+            if not request.choices:
+                del self._requests[emission.handle]
+        self._unread.clear()
+
+    def _as_ever(self, emission: Emission) -> Emission:
+        """What a choice gave, as if the engine had always been the same."""
+        cached = self._cached.get((emission.handle, emission.index))
+        if cached is None or cached == (emission.cached_tokens, emission.bypassed_tokens):
             return emission
-        emission = request.hear(emission)
-        if not request.choices:
-            del self._requests[emission.handle]
-        return emission
+        return replace(emission, cached_tokens=cached[0], bypassed_tokens=cached[1])
 
     def _drop(self, handle: int, index: int | None = None) -> list[int]:
         """Follow a request, or one choice of it, no more; the choices that had not finished."""
@@ -232,3 +262,6 @@ class Journal:
         if not request.choices:
             del self._requests[handle]
         return dropped
+
+
+_handle = attrgetter("handle")

@@ -49,6 +49,8 @@ def detokenizer(
 class PieceDetokenizer:
     """For plain tokenizers: each token adds its own piece, so one table lookup per token is enough."""
 
+    __slots__ = ("_borrowed", "_is_open", "_pending", "_pieces", "_skipped")
+
     def __init__(self, pieces: Pieces, prompt: Sequence[int], skipped: frozenset[int]) -> None:
         self._pieces = pieces
         self._skipped = skipped

@@ -76,6 +76,8 @@ class OutputProcessor:
     Owned by the event loop (or the caller of `LLM`). Without a tokenizer, texts are empty and stop strings unknown.
     """
 
+    __slots__ = ("_choices", "_params", "_prompt", "_prompt_logprobs", "_shown", "_tokenizer")
+
     def __init__(self, request: GenerateRequest, tokenizer: Tokenizer | None) -> None:
         self._prompt = request.token_ids
         self._params = request.sampling_params
@@ -129,6 +131,8 @@ class OutputProcessor:
 class _Choice:
     """The text of one choice so far, as far as it is not delivered."""
 
+    __slots__ = ("_detokenizer", "_length", "_min_tokens", "_shows_stop_token", "_stops", "is_finished")
+
     def __init__(self, detokenizer: Detokenizer | None, params: SamplingParams) -> None:
         self._detokenizer = detokenizer
         self._stops = StopStrings(params.stop, include=params.include_stop_str_in_output) if params.stop else None
@@ -144,6 +148,11 @@ class _Choice:
         self.is_finished = reason is not None
         if self._detokenizer is None:
             return "", (0,) * len(token_ids), None
+        if reason is None and len(token_ids) == 1:  # nearly always so: what follows is the same for any number, slower
+            self._length += 1
+            text, stop = self._release(self._detokenizer.push(token_ids[0]))
+            self.is_finished = stop is not None
+            return text, (len(text),), stop
         is_ended_by_token = bool(token_ids) and reason == "stop" and not emission.is_complete
         hidden = 1 if is_ended_by_token and not self._shows_stop_token else 0
         text = ""

@@ -36,7 +36,7 @@ from quire_server.replies.message import Message
 from quire_server.replies.outputs import Outputs, Taker, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
-from quire_server.replies.wire import TextChunk, TextForm
+from quire_server.replies.wire import TextChunk, TextForm, encode
 from quire_server.settings import ServerSettings
 
 CHUNK: Final = "chat.completion.chunk"
@@ -106,9 +106,14 @@ class ChatReply:
         """Let this one take deliveries before they become chunks."""
         self.outputs.taker = taker
 
-    def take(self, output: Output) -> list[ChatCompletionStreamResponse | TextChunk] | None:
-        """The chunks of a delivery that was taken so; None for one that has to be left: the first."""
-        return self._chunks(output) if self.begun else None
+    def take(self, output: Output) -> bytes | None:
+        """The events of a delivery that was taken so; None for one that has to be left: the first."""
+        if not self.begun:
+            return None
+        if self.brings_only_text:
+            self.count.add(0, output)
+            return self._form(output.index).event(output.text) if output.text else b""
+        return b"".join(map(encode, self._chunks(output)))
 
     def _reads(self, reading: Reading) -> ChoiceReads | None:
         """What counts the reading of one choice for calls; None where there are none to be told apart."""

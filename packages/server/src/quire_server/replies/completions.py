@@ -26,7 +26,7 @@ from quire_server.replies.heading import Heading, said_once, warnings_in, warnin
 from quire_server.replies.outputs import Outputs, Taker, deliveries
 from quire_server.replies.tokens import CompletionTokens, TokenNames, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
-from quire_server.replies.wire import TextChunk, TextForm
+from quire_server.replies.wire import TextChunk, TextForm, encode
 from quire_server.settings import ServerSettings
 
 NOTHING_ELSE = dict.fromkeys(("logprobs", "finish_reason", "stop_reason", "prompt_token_ids", "token_ids"))
@@ -71,6 +71,8 @@ class CompletionReply:
             for place, (prompt, echo) in enumerate(zip(prompts, echoes, strict=True))
             for choices in [range(prompt.sampling_params.n)]
         ]
+        self.forms: dict[int, TextForm] = {}
+        """How the next chunks of a choice are written, once it is known that each brings text and nothing else."""
 
     async def chunks(self) -> AsyncGenerator[list[CompletionStreamResponse | TextChunk]]:
         """The answers as they come: all chunks that are there, one choice in a chunk. AnswerFailed when the engine
@@ -89,12 +91,16 @@ class CompletionReply:
         if len(self.outputs) == 1:
             self.outputs[0].taker = taker
 
-    def take(self, output: Output) -> list[CompletionStreamResponse | TextChunk] | None:
-        """The chunks of a delivery that was taken so; None for one that has to be left: a choice's first."""
+    def take(self, output: Output) -> bytes | None:
+        """The event of a delivery that was taken so, empty if it adds none; None for one that has to be left: a
+        choice's first."""
+        if (form := self.forms.get(output.index)) is not None:
+            self.count.add(0, output)
+            return form.event(output.text) if output.text else b""
         if not self.choices[0][output.index].begun:
             return None
         chunk = self._chunk_of(0, output)
-        return [] if chunk is None else [chunk]
+        return b"" if chunk is None else encode(chunk)
 
     async def complete(self) -> CompletionResponse:
         """The whole answer: the chunks, folded."""
@@ -113,8 +119,8 @@ class CompletionReply:
             for choice in self.choices[place]:
                 choice.about_prompt = output.prompt_logprobs
         choice = self.choices[place][output.index]
-        if choice.form is not None and output.finish_reason is None:
-            return choice.form.chunk(output.text) if output.text else None
+        if output.finish_reason is None and (form := self.forms.get(choice.index)) is not None:
+            return form.chunk(output.text) if output.text else None
         self.warnings += warnings_of(output)
         delta = choice.delta(output)
         if delta is None:
@@ -122,7 +128,7 @@ class CompletionReply:
         chunk = self._chunk([delta], {"usage": None, **self.usage.so_far(), **said_once(self.warnings)})
         self.warnings = []
         if choice.brings_only_text and not self.usage.on_each:
-            choice.form = TextForm(choice.index, partial(self._text_chunk, choice))
+            self.forms.setdefault(choice.index, TextForm(choice.index, partial(self._text_chunk, choice)))
         return chunk
 
     def _chunk(self, choices: list[CompletionResponseStreamChoice], said: dict[str, Any]) -> CompletionStreamResponse:
@@ -148,8 +154,6 @@ class Choice:
         """The prompt's log-probabilities, once the first delivery has brought them."""
         self.tokens = CompletionTokens(names, prompt.sampling_params.skip_special_tokens)
         self.begun = False
-        self.form: TextForm | None = None
-        """How its next chunks are written, once it is known that each brings text and nothing else."""
 
     @property
     def brings_only_text(self) -> bool:

@@ -20,6 +20,7 @@ from quire_server.replies.heading import said_once, warnings_in, warnings_of
 from quire_server.replies.outputs import Outputs, Taker, deliveries
 from quire_server.replies.tokens import TokenNames, chat_logprobs, prompt_logprobs
 from quire_server.replies.usage import UsageChunks, UsageCount
+from quire_server.replies.wire import encode
 from quire_server.settings import ServerSettings
 
 
@@ -57,9 +58,9 @@ class GenerateReply:
         """Let this one take deliveries before they become chunks."""
         self.outputs.taker = taker
 
-    def take(self, output: Output) -> list[GenerateChunk] | None:
-        """The chunk of a delivery that was taken so."""
-        return [self._chunk_of(output)]
+    def take(self, output: Output) -> bytes:
+        """The event of a delivery that was taken so."""
+        return encode(self._chunk_of(output))
 
     async def complete(self) -> GenerateResponse:
         """The whole answer: the chunks, folded."""

@@ -18,6 +18,8 @@ from quire_protocol import (
 class UsageCount:
     """Counts one answer, all its prompts and choices together. A prompt counts once, however many choices it has."""
 
+    __slots__ = ("cached", "completion_tokens", "prompt_tokens", "reasoning_tokens")
+
     def __init__(self, prompts: Sequence[GenerateRequest], details: bool) -> None:
         self.prompt_tokens = sum(len(prompt.token_ids) for prompt in prompts)
         self.completion_tokens = 0

@@ -27,16 +27,22 @@ class TextChunk(NamedTuple):
 
     def encode(self) -> bytes:
         """The event, as the schema would have written it."""
-        return self.form.before + to_json(self.text) + self.form.after
+        return self.form.event(self.text)
 
 
 class TextForm:
     """How one choice's text chunks are written."""
 
+    __slots__ = ("after", "before", "choice")
+
     def __init__(self, choice: int, example: Callable[[str], BaseModel]) -> None:
         """`example` makes the chunk that brings a choice (its number) a text, by the schema."""
         self.choice = choice
         self.before, self.after = encode(example(_MARK)).split(to_json(_MARK))
+
+    def event(self, text: str) -> bytes:
+        """The chunk that brings this text, as the event that is sent."""
+        return self.before + to_json(text) + self.after
 
     def chunk(self, text: str) -> TextChunk:
         """The chunk that brings this text."""
