@@ -1,0 +1,106 @@
+"""Servers that share a listener: each takes what comes when it has time, and all that wait are taken."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+from tests.support.listening import request
+from tests.support.loop import run
+
+from quire_server import accepting
+from quire_server.accepting import SharingServer
+from quire_server.entrance import Entrance
+from quire_server.serve import make_server, uvicorn_config
+from quire_server.settings import ServerSettings
+
+CLIENTS = 12
+
+
+def application(name: str) -> Entrance:
+    """Answers everything with its name."""
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+        await send({"type": "http.response.body", "body": name.encode()})
+
+    entrance = Entrance()
+    entrance.open(answer)
+    return entrance
+
+
+@asynccontextmanager
+async def sharing(listener: socket.socket, name: str) -> AsyncIterator[SharingServer]:
+    """One of the servers of a listener, which the others still have when it ends."""
+    listens = asyncio.Event()
+    config = uvicorn_config(application(name), ServerSettings(api_key=(), api_server_count=2))
+    server = make_server(config, listens.set, shares=True)
+    assert isinstance(server, SharingServer)
+    own = socket.socket(fileno=os.dup(listener.fileno()))  # as a process has it that inherits the listener
+    serving = asyncio.create_task(server.serve(sockets=[own]))
+    await listens.wait()
+    try:
+        yield server
+    finally:
+        server.should_exit = server.force_exit = True
+        await serving
+
+
+async def who_answers(listener: socket.socket) -> str:
+    """Ask over a connection of one's own."""
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    writer.write(request())
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ")
+    name = await reader.readexactly(1)
+    writer.close()
+    return name.decode()
+
+
+def test_connections_that_come_at_once_are_spread() -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with sharing(listener, "a"), sharing(listener, "b"):
+                names = await asyncio.gather(*(who_answers(listener) for _ in range(CLIENTS)))
+        assert {*names} == {"a", "b"}
+
+    run(scenario())
+
+
+def test_who_ends_leaves_the_listener_to_the_others() -> None:
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with sharing(listener, "a"):
+                async with AsyncExitStack() as other:
+                    await other.enter_async_context(sharing(listener, "b"))
+                assert {await who_answers(listener) for _ in range(3)} == {"a"}
+
+    run(scenario())
+
+
+def test_a_listener_that_fails_for_once_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(accepting, "PAUSE", 0.0)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            async with sharing(listener, "a"):
+                loop, failures = asyncio.get_running_loop(), [OSError(24, "Too many open files")]
+                accept = loop.sock_accept
+
+                async def once_in_vain(one: socket.socket) -> Any:
+                    if failures:
+                        raise failures.pop()
+                    return await accept(one)
+
+                monkeypatch.setattr(loop, "sock_accept", once_in_vain)
+                assert [await who_answers(listener) for _ in range(2)] == ["a", "a"]
+
+    run(scenario())
+    assert "A connection could not be taken" in caplog.text
