@@ -82,7 +82,7 @@ def test_concurrent_streams_say_what_each_says_alone(server: Server, client: ope
         [{"role": "user", "content": f"Tell me {count} stories. " * count}] for count in range(1, 9)
     ]
     alone = [client.chat.completions.create(model="tiny", messages=each, **GREEDY) for each in questions]
-    expected = [each.choices[0].message.content for each in alone]
+    expected = [each.choices[0].message.content or "" for each in alone]  # None where all was a thought
 
     async def ask_all(crowd: openai.AsyncOpenAI) -> list[str]:
         streams = [
