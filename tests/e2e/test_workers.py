@@ -165,6 +165,19 @@ def test_a_request_is_ended_by_its_id_and_counted_as_load_whichever_process_is_a
     assert other.getresponse().status == 404
 
 
+def test_a_request_that_names_itself_is_answered_once_whichever_process_is_asked(server: Server) -> None:
+    body = json.dumps({"prompt": "Once", "max_tokens": 9, "temperature": 1, "ignore_eos": True})
+    for key in ("a", "b", "c"):
+        told = []
+        for worker in workers(server):
+            one = connected(server, worker)
+            one.request("POST", "/v1/completions", body, JSON | {"Idempotency-Key": key})
+            answer = one.getresponse()
+            told.append((answer.read(), answer.headers.get("Idempotent-Replayed")))
+        assert [replayed for _, replayed in told] == [None, "true"]
+        assert told[0][0] == told[1][0]
+
+
 def test_sleep_is_seen_by_all(server: Server) -> None:
     first, second = (connected(server, worker) for worker in workers(server))
     first.request("POST", "/sleep", headers=ADMIN)

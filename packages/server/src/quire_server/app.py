@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from fastapi import Depends, FastAPI
@@ -13,6 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from quire_engine.async_engine import AsyncEngine
 from quire_engine.text.answers import Answers
 from quire_engine.text.template import Renderer
+from quire_protocol.base import random_uuid
 from quire_server.__about__ import __version__
 from quire_server.access import AccessLog, log_request
 from quire_server.accounts import Accounts, Reader, note_outputs
@@ -50,8 +52,11 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 """FastAPI's own tells of every request once more, where a process has OpenTelemetry set up."""
 
 
-def build_app(settings: ServerSettings) -> FastAPI:
-    """An ASGI application that answers once `attach` has given it an engine; built apart, while the engine loads."""
+def build_app(settings: ServerSettings, new_name: Callable[[], str] = random_uuid) -> FastAPI:
+    """An ASGI application that answers once `attach` has given it an engine; built apart, while the engine loads.
+
+    `new_name` names each answer that is kept.
+    """
     counted, keys = HttpLedger(), settings.read_keys()
     readers: list[Reader] = [counted]
     if settings.logs_access:
@@ -60,7 +65,7 @@ def build_app(settings: ServerSettings) -> FastAPI:
         title="Quire",
         version=__version__,
         description="The OpenAI API, served by Quire.",
-        middleware=middleware(settings, readers, keys),
+        middleware=middleware(settings, readers, keys, kept_by(settings, new_name)),
         telemetry=NO_TELEMETRY,
         redirect_slashes=False,  # it would answer with whatever Host a request names
         openapi_url=None if settings.disable_fastapi_docs else "/openapi.json",
@@ -118,7 +123,14 @@ def watch(app: FastAPI, engine: AsyncEngine, settings: ServerSettings, model: st
         app.state.readers.append(Tracer.to(settings.otlp_traces_endpoint, model))
 
 
-def middleware(settings: ServerSettings, readers: list[Reader], keys: Keys) -> list[Middleware]:
+def kept_by(settings: ServerSettings, new_name: Callable[[], str]) -> KeptAnswers:
+    """What this process may keep: of several that answer for one engine, each has its share."""
+    share = settings.api_server_count
+    most, most_bytes = max(settings.max_kept_answers // share, 1), settings.max_kept_bytes // share
+    return KeptAnswers(settings.stream_grace, most, most_bytes, new_name)
+
+
+def middleware(settings: ServerSettings, readers: list[Reader], keys: Keys, kept: KeptAnswers) -> list[Middleware]:
     """What a request passes, from the outside in."""
     cors = Middleware(
         CORSMiddleware,
@@ -129,9 +141,6 @@ def middleware(settings: ServerSettings, readers: list[Reader], keys: Keys) -> l
         expose_headers=EXPOSED,
     )
     public_paths = PUBLIC_PATHS.union(settings.public_paths)
-    resume = Middleware(
-        Resume, kept=KeptAnswers(settings.stream_grace, settings.max_kept_answers, settings.max_kept_bytes)
-    )
     return [
         Middleware(Accounts, readers=readers, tells_metrics=settings.enable_per_request_metrics),
         Middleware(RequestIds),
@@ -140,7 +149,7 @@ def middleware(settings: ServerSettings, readers: list[Reader], keys: Keys) -> l
         Middleware(Unforeseen),
         Middleware(Guard, keys=keys, public_paths=public_paths),
         Middleware(BodyLimit, limit=settings.max_body_bytes, patience=settings.timeout_body),
-        *([resume] if settings.stream_grace else []),
+        *([Middleware(Resume, kept=kept)] if settings.stream_grace else []),
     ]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import BaseModel, ConfigDict
 
 from quire_server.settings import ServerSettings
@@ -25,3 +27,5 @@ class Brief(BaseModel):
     """What the model is called unless it is named otherwise."""
     place: int
     """Which of the workers it is, from 0."""
+    folder: Path
+    """Where workers have their sockets for each other: this user's alone."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -46,11 +46,11 @@ class Reader:
 class KeptAnswer:
     """What one request was answered so far. Its writer writes it; only KeptAnswers says whether it is kept."""
 
-    def __init__(self, owned: Owned, asked: bytes) -> None:
+    def __init__(self, owned: Owned, asked: bytes, name: str) -> None:
         self.owned = owned
         self.asked = asked
         """Digest of the request."""
-        self.name = random_uuid()
+        self.name = name
         """Stands in the ids of its events, so that no two answers have an id in common; it cannot be guessed."""
         self.head: Any = None
         """What goes before the pieces; None until it is there."""
@@ -142,12 +142,13 @@ class KeptAnswers:
     somebody else's, the newest: who reads it reads on, but nobody can come back to it.
     """
 
-    def __init__(self, grace: float, most: int, most_bytes: int) -> None:
-        """`grace` is in seconds; `most` answers and `most_bytes` of them together are kept."""
+    def __init__(self, grace: float, most: int, most_bytes: int, new_name: Callable[[], str] = random_uuid) -> None:
+        """`grace` is in seconds; `most` answers and `most_bytes` of them together are kept. Each gets a `new_name`."""
         self.grace = grace
         self.most = most
         self.most_bytes = most_bytes
         self.size = 0
+        self._new_name = new_name
         self._answers: dict[Owned, KeptAnswer] = {}
         self._named: dict[tuple[str, str], KeptAnswer] = {}
         self._timers: dict[KeptAnswer, asyncio.TimerHandle] = {}
@@ -171,7 +172,7 @@ class KeptAnswers:
                 "try again, or send the request without an Idempotency-Key.",
                 retry_after=1.0,
             )
-        answer = KeptAnswer(owned, asked)
+        answer = KeptAnswer(owned, asked, self._new_name())
         self._answers[owned] = self._named[owned.owner, answer.name] = answer
         return answer
 

@@ -125,7 +125,7 @@ class Guard:
 
     def caller(self, scope: Scope) -> Caller | None:
         """Who asks; None for whoever may not come in."""
-        caller = self.keys.caller(_bearer_token(scope))
+        caller = self.keys.caller(bearer_token(scope))
         if caller is None and (self.keys.admits_anyone or _path(scope) in self.public_paths):
             return ANYONE
         return caller
@@ -198,7 +198,7 @@ def _path(scope: Scope) -> str:
     return path.removeprefix(root) if root and path.startswith(f"{root}/") else path
 
 
-def _bearer_token(scope: Scope) -> bytes:
+def bearer_token(scope: Scope) -> bytes:
     """What is sent as the bearer token; empty when nothing is, or more than one thing."""
     sent = [value for name, value in scope["headers"] if name == b"authorization"]
     scheme, _, token = sent[0].partition(b" ") if len(sent) == 1 else (b"", b"", b"")

@@ -74,9 +74,7 @@ class Resume:
         """Serve one request."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        headers = Headers(scope=scope)
-        key = headers.get("idempotency-key") if scope["method"] == "POST" else None
-        last = EVENT_ID.fullmatch(headers.get("last-event-id", "")) if scope["method"] in ("GET", "POST") else None
+        key, last = _asked_for(scope)
         if key is None and last is None:
             return await self.app(scope, receive, send)
         try:
@@ -174,6 +172,23 @@ class Resume:
         while pieces := await place.answer.read(reader):
             await send({"type": "http.response.body", "body": pieces, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def named(scope: Scope) -> tuple[str | None, str | None]:
+    """The key that a request has, and the name of the answer that it goes on with; None where there is none.
+
+    What it says by a header that is not read with its method, or that has another form, names nothing.
+    """
+    key, last = _asked_for(scope)
+    return key, None if last is None else last[1]
+
+
+def _asked_for(scope: Scope) -> tuple[str | None, re.Match[str] | None]:
+    """The Idempotency-Key as it came, and the event that Last-Event-ID names."""
+    headers = Headers(scope=scope)
+    key = headers.get("idempotency-key") if scope["method"] == "POST" else None
+    last = EVENT_ID.fullmatch(headers.get("last-event-id", "")) if scope["method"] in ("GET", "POST") else None
+    return key, last
 
 
 async def _body(receive: Receive) -> bytes:

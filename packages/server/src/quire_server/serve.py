@@ -18,6 +18,7 @@ import stat
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 
     from quire_engine.async_engine import AsyncEngine
     from quire_server.dependencies import Serving
+    from quire_server.relay import Relay
     from quire_server.siblings import Company
 
 T = TypeVar("T")
@@ -64,6 +66,19 @@ class Exit(IntEnum):
     """The engine did not start or ended for good, or nobody was answered any more."""
     CUT_OFF = 3
     """As a signal asked, but some answers were cut off."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """What a process is to answer for, and where; and what tells it to end, and to read again."""
+
+    settings: ServerSettings
+    name: str
+    """What the model is called unless it is named otherwise."""
+    listener: socket.socket
+    stop: Stop
+    reread: Reread
+    entrance: Entrance = field(default_factory=Entrance)
 
 
 def serve(config: EngineConfig, settings: ServerSettings) -> int:
@@ -102,28 +117,27 @@ async def _serve(config: EngineConfig, settings: ServerSettings, listener: socke
         say(*report.lines(report.described(name, serving.engine.decisions)), *formats_of(serving))
         announce(name, settings, listener, began)
 
+    site = Site(settings, name, listener, stop, reread)
     with stop.on_signals(), reread.on_signal():
         starting = asyncio.create_task(start_engine(config, progress=settings.log_format == "text"))
-        return await answer(starting, settings, listener, name, ready, stop, reread)
+        return await answer(site, starting, ready)
 
 
 async def answer(
+    site: Site,
     starting: asyncio.Task[AsyncEngine],
-    settings: ServerSettings,
-    listener: socket.socket,
-    name: str,
     ready: Callable[[Serving], Awaitable[None]],
-    stop: Stop,
-    reread: Reread,
     company: Company | None = None,
+    relay: Relay | None = None,
 ) -> Exit:
     """Answer by an engine that is still being started, until it ends or one is asked to stop; then wind up.
 
-    `ready` is called once requests are answered. `company` says who answers beside this process.
+    `ready` is called once requests are answered. `company` says who answers beside this process, and `relay` passes on
+    what they keep.
     """
-    entrance = Entrance()
-    async with answering(entrance, settings, listener, stop, reread) as answered:
-        building = asyncio.create_task(asyncio.to_thread(build_application, settings))
+    settings, stop, reread, entrance = site.settings, site.stop, site.reread, site.entrance
+    async with answering(entrance, settings, site.listener, stop, reread) as answered:
+        building = asyncio.create_task(asyncio.to_thread(build_application, settings, relay))
         engine = await stop.unless_asked(starting)
         if engine is None:
             return Exit.DONE
@@ -134,9 +148,9 @@ async def answer(
             from quire_server.app import attach
             from quire_server.siblings import Alone
 
-            serving = attach(app, engine, settings, name, company or Alone)
+            serving = attach(app, engine, settings, site.name, company or Alone)
             gc.freeze()  # what is loaded stays: looking through it again and again would hold up every stream
-            entrance.open(app)
+            entrance.open(app if relay is None else relay.in_front_of(app, app.state.keys))
             await ready(serving)
             await first_of(stop.asked.wait(), engine.until_stopped(), asyncio.wait((answered,)))
             return await wind_up(serving, entrance, stop)
@@ -399,11 +413,11 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-def build_application(settings: ServerSettings) -> FastAPI:
+def build_application(settings: ServerSettings, relay: Relay | None = None) -> FastAPI:
     """The application, in a thread: importing what it is made of takes its time too."""
     from quire_server.app import build_app
 
-    return build_app(settings)
+    return build_app(settings) if relay is None else build_app(settings, relay.new_name)
 
 
 def say(*told: str) -> None:

@@ -22,8 +22,9 @@ from quire_engine.link.peer import Begin, Handler, Peer, PeerGone
 from quire_engine.link.remote import RemoteLink
 from quire_server import logs
 from quire_server.brief import READY, REFUSED, REREAD, STOP, Brief
+from quire_server.relay import Relay
 from quire_server.reread import Reread
-from quire_server.serve import SIGNALS, Exit, Stop, answer, formats_of, loop_factory
+from quire_server.serve import SIGNALS, Exit, Site, Stop, answer, formats_of, loop_factory
 from quire_server.siblings import ThroughHub
 
 if TYPE_CHECKING:
@@ -59,10 +60,13 @@ async def work(listener: socket.socket, hub: socket.socket) -> int:
     async def ready(serving: Serving) -> None:
         await peer.ask(READY, json.dumps(formats_of(serving)).encode())
 
+    site = Site(brief.settings, brief.name, listener, stop, reread)
+    relay = Relay(site.entrance, brief.folder, brief.place, brief.settings.api_server_count)
     starting = asyncio.create_task(start_engine(peer, begin.config))
-    company = partial(ThroughHub, peer)
     try:
-        return await answer(starting, brief.settings, listener, brief.name, ready, stop, reread, company)
+        async with relay.listening():
+            keeps = brief.settings.stream_grace > 0  # else no answer outlives its connection
+            return await answer(site, starting, ready, partial(ThroughHub, peer), relay if keeps else None)
     except ConfigError as error:
         if brief.place == 0:  # the others say the same
             print(f"quire: {error}", file=sys.stderr)

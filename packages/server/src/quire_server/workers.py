@@ -18,6 +18,8 @@ import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
 from collections import deque
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 from quire_engine.config import EngineConfig
@@ -93,6 +95,7 @@ class Workers:
         self._exits: list[int] = []
         """How the workers ended that were to end, or that were refused."""
         self._problem: str | None = None
+        self._folder = TemporaryDirectory(prefix="quire-")  # this user's alone (0700)
         self._telling: set[asyncio.Task[object]] = set()
         hub.questions[READY] = self._hear_ready
 
@@ -109,6 +112,7 @@ class Workers:
         for keeper in self._keepers:
             keeper.cancel()
         await asyncio.gather(*self._keepers, return_exceptions=True)
+        self._folder.cleanup()
 
     def tell(self, topic: str) -> None:
         """Tell every worker something; nobody waits for it."""
@@ -181,7 +185,7 @@ class Workers:
             files = (self._listener.fileno(), theirs.fileno())
             command = (sys.executable, "-P", "-m", "quire_server.worker", *map(str, files))
             process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, pass_fds=files)
-        brief = Brief(settings=self._settings, name=self._name, place=place)
+        brief = Brief(settings=self._settings, name=self._name, place=place, folder=Path(self._folder.name))
         return process, await self._hub.join(ours, brief.model_dump_json().encode())
 
     def _may_begin_again(self, reason: str) -> bool:
