@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from tests.support.listening import listening, run
+from tests.support.listening import Listening, listening, request, run
 
 from quire_engine.errors import ConfigError
 from quire_server import tls
+from quire_server.connection import TOLD
 from quire_server.settings import ServerSettings
 
 
@@ -89,6 +91,50 @@ def test_it_serves_over_tls(files: Files) -> None:
     async def check() -> None:
         async with listening(hello, **files.flags) as server, server.client(context=files.context()) as client:
             assert await client.ask() == (200, b"ps")
+
+    run(check())
+
+
+async def refused(server: Listening) -> None:
+    """Wait for the end of a connection that says nothing."""
+    async with server.client() as silent:
+        assert await silent.rest() == b""
+
+
+def test_a_handshake_that_does_not_come_to_its_end_is_given_up(files: Files) -> None:
+    async def check() -> None:
+        async with listening(hello, timeout_header=0.2, **files.flags) as server:
+            await refused(server)
+            async with server.client(context=files.context()) as client:
+                assert await client.ask() == (200, b"ps")
+
+    run(check())
+
+
+def test_what_is_no_handshake_ends_alone(files: Files) -> None:
+    async def check() -> None:
+        async with listening(hello, **files.flags) as server:
+            async with server.client() as plain:
+                plain.send(request())
+                await plain.rest()
+            async with server.client(context=files.context()) as client:
+                assert await client.ask() == (200, b"ps")
+
+    run(check())
+
+
+def test_connections_whose_handshake_goes_on_count_among_those_that_there_may_be(files: Files) -> None:
+    async def check() -> None:
+        async with listening(hello, connections=1, timeout_header=600, **files.flags) as server:
+            async with AsyncExitStack() as held:
+                for _ in range(1 + TOLD):
+                    await held.enter_async_context(server.client())
+                await refused(server)
+            while True:  # until it is seen that they have left
+                with suppress(ConnectionError, ssl.SSLError, asyncio.IncompleteReadError):
+                    async with server.client(context=files.context()) as client:
+                        assert await client.ask() == (200, b"ps")
+                        return
 
     run(check())
 

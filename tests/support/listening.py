@@ -9,13 +9,12 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 from uvicorn import Server
 
 from quire_server import tls
-from quire_server.connection import Connection, patience_of
+from quire_server.connection import Connection, ConnectionClass, patience_of
 from quire_server.entrance import Entrance
 from quire_server.serve import loop_factory, make_server, uvicorn_config
 from quire_server.settings import ServerSettings
@@ -123,7 +122,7 @@ async def listening(
     config = uvicorn_config(entrance, asked)
     if connections is not None:
         patience = replace(patience_of(asked), connections=connections)
-        config.http = cast("type[asyncio.Protocol]", partial(Connection, patience))
+        config.http = cast("type[asyncio.Protocol]", ConnectionClass(patience))
     server = make_server(config, listens.set)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         if send_buffer:

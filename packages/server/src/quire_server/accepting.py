@@ -1,8 +1,10 @@
-"""uvicorn's server as it runs here: it leaves signals alone, tells when it listens, and may share its listener.
+"""uvicorn's server as it runs here: it leaves signals alone, tells when it listens, and may take connections itself.
 
-Of a listener that several processes share, each takes one connection at a time, whenever it has time for one. So who
-is busy takes fewer, whoever ends loses none that nobody has taken, and a burst of connections is spread: event loops
-by themselves take all that wait, at once. It knows nothing of what is asked.
+It does so where they begin with a handshake (TLS), since event loops by themselves tell of none that goes on: these
+count among the most that may be connected, and have as long as the head of a request. And it does so on a listener that
+several processes share. Each takes one connection at a time, whenever it has time for one: so who is busy takes fewer,
+whoever ends loses none that nobody has taken, and a burst of connections is spread, of which event loops by themselves
+take all that wait, at once. It knows nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -13,9 +15,11 @@ import logging
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from typing import Any, cast
+from typing import cast
 
 import uvicorn
+
+from quire_server.connection import TOLD, ConnectionClass
 
 logger = logging.getLogger("quire")
 
@@ -41,11 +45,12 @@ class TellingServer(uvicorn.Server):
         self._tell()
 
 
-class SharingServer(TellingServer):
-    """The same on listeners that other processes have too."""
+class AcceptingServer(TellingServer):
+    """The same, taking connections one by one."""
 
     def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
         super().__init__(config, tell)
+        self._make = cast(ConnectionClass, config.http)
         self._accepting: list[asyncio.Task[None]] = []
         self._greeting: set[asyncio.Task[None]] = set()
         """Connections that have been taken, and are not yet ready: a handshake takes its time."""
@@ -75,21 +80,23 @@ class SharingServer(TellingServer):
                 logger.error("A connection could not be taken: %s.", error)
                 await asyncio.sleep(PAUSE)
                 continue
+            if len(self._greeting) + len(self.server_state.connections) >= self._make.patience.connections + TOLD:
+                one.close()
+                continue
             greeting = asyncio.create_task(self._greet(one))
             self._greeting.add(greeting)
             greeting.add_done_callback(self._greeting.discard)
 
     async def _greet(self, one: socket.socket) -> None:
         """Make a connection of what was taken; whoever fails at the handshake is let go."""
+        patience = None if self.config.ssl is None else self._make.patience.head_seconds
         try:
-            await asyncio.get_running_loop().connect_accepted_socket(self._connection, one, ssl=self.config.ssl)
+            await asyncio.get_running_loop().connect_accepted_socket(
+                self._connection, one, ssl=self.config.ssl, ssl_handshake_timeout=patience
+            )
         except (OSError, ssl.SSLError):
             one.close()
 
     def _connection(self) -> asyncio.Protocol:
         """What uvicorn makes for each connection of a listener of its own."""
-        make = cast("Callable[..., Any]", self.config.http_protocol_class)
-        return cast(
-            asyncio.Protocol,
-            make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None),
-        )
+        return self._make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state, _loop=None)

@@ -19,9 +19,8 @@ import socket
 import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -361,9 +360,15 @@ _ACKNOWLEDGED_AT = 120
 """Where Linux has tcpi_bytes_acked in its struct tcp_info, since 4.1 (include/uapi/linux/tcp.h)."""
 
 
-def connection_class(settings: ServerSettings) -> type[asyncio.Protocol]:
-    """What makes connections under these settings; uvicorn calls it as it would a class of its own."""
-    return cast("type[asyncio.Protocol]", partial(Connection, patience_of(settings)))
+@dataclass(frozen=True, slots=True)
+class ConnectionClass:
+    """Makes connections that bear so much; uvicorn calls it as it would a class of its own."""
+
+    patience: Patience
+
+    def __call__(self, **given: Any) -> Connection:
+        """A connection that is about to be made."""
+        return Connection(self.patience, **given)
 
 
 def patience_of(settings: ServerSettings) -> Patience:

@@ -21,7 +21,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Itera
 from dataclasses import dataclass, field
 from enum import IntEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped
@@ -302,23 +302,23 @@ class Stop:
 
 def make_server(config: Config, tell: Callable[[], None], *, shares: bool = False) -> Server:
     """uvicorn's server, which calls `tell` once it listens; `shares`: other processes have its listener too."""
-    from quire_server.accepting import SharingServer, TellingServer
+    from quire_server.accepting import AcceptingServer, TellingServer
 
-    return SharingServer(config, tell) if shares else TellingServer(config, tell)
+    return AcceptingServer(config, tell) if shares or config.is_ssl else TellingServer(config, tell)
 
 
 def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
     """How the HTTP layer is set up."""
     import uvicorn
 
-    from quire_server.connection import connection_class
+    from quire_server.connection import ConnectionClass, patience_of
 
     return uvicorn.Config(
         app,
         log_level=settings.uvicorn_log_level,
         access_log=False,  # ours tells more: quire_server.access
         log_config=None,
-        http=connection_class(settings),
+        http=cast("type[asyncio.Protocol]", ConnectionClass(patience_of(settings))),
         ws="none",
         root_path=settings.root_path,
         timeout_keep_alive=settings.timeout_keep_alive,
