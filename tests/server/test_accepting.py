@@ -14,7 +14,7 @@ from tests.support.listening import request
 from tests.support.loop import run
 
 from quire_server import accepting
-from quire_server.accepting import SharingServer
+from quire_server.accepting import AcceptingServer
 from quire_server.entrance import Entrance
 from quire_server.serve import make_server, uvicorn_config
 from quire_server.settings import ServerSettings
@@ -35,12 +35,12 @@ def application(name: str) -> Entrance:
 
 
 @asynccontextmanager
-async def sharing(listener: socket.socket, name: str) -> AsyncIterator[SharingServer]:
+async def sharing(listener: socket.socket, name: str) -> AsyncIterator[AcceptingServer]:
     """One of the servers of a listener, which the others still have when it ends."""
     listens = asyncio.Event()
     config = uvicorn_config(application(name), ServerSettings(api_key=(), api_server_count=2))
     server = make_server(config, listens.set, shares=True)
-    assert isinstance(server, SharingServer)
+    assert isinstance(server, AcceptingServer)
     own = socket.socket(fileno=os.dup(listener.fileno()))  # as a process has it that inherits the listener
     serving = asyncio.create_task(server.serve(sockets=[own]))
     await listens.wait()
