@@ -13,8 +13,9 @@ REFUSED = 2
 
 READY = "ready"
 """What a worker says once it answers; with it goes, as a JSON list of lines, what it knows of the form of answers."""
-STOP, REREAD = "stop", "reread"
-"""What a worker is told: to end in order, or at once if that is said again; and to read its files again."""
+STOP, REREAD, PULSE = "stop", "reread", "pulse"
+"""What a worker is told: to end in order, or at once if that is said again; to read its files again; to say that it is
+there."""
 
 
 class Brief(BaseModel):

@@ -21,7 +21,7 @@ from quire_engine.errors import ConfigError, EngineStopped
 from quire_engine.link.peer import Begin, Handler, Peer, PeerGone
 from quire_engine.link.remote import RemoteLink
 from quire_server import logs
-from quire_server.brief import READY, REFUSED, REREAD, STOP, Brief
+from quire_server.brief import PULSE, READY, REFUSED, REREAD, STOP, Brief
 from quire_server.relay import Relay
 from quire_server.reread import Reread
 from quire_server.serve import SIGNALS, Exit, Site, Stop, answer, formats_of, loop_factory
@@ -55,7 +55,7 @@ async def work(listener: socket.socket, hub: socket.socket) -> int:
     brief = Brief.model_validate_json(begin.brief)
     logs.configure(brief.settings.log_format)
     stop, reread = Stop(), Reread()
-    peer.handlers |= {STOP: does(stop.ask), REREAD: does(reread)}
+    peer.handlers |= {STOP: does(stop.ask), REREAD: does(reread), PULSE: does(lambda: None)}
 
     async def ready(serving: Serving) -> None:
         await peer.ask(READY, json.dumps(formats_of(serving)).encode())

@@ -29,7 +29,7 @@ from quire_engine.link.hub import Hub, Member
 from quire_engine.link.process import ProcessLink, end_process, exit_words
 from quire_server import report
 from quire_server.__about__ import __version__
-from quire_server.brief import READY, REFUSED, REREAD, STOP, Brief
+from quire_server.brief import PULSE, READY, REFUSED, REREAD, STOP, Brief
 from quire_server.questions import Questions
 from quire_server.reread import Reread
 from quire_server.serve import LAST_BYTES, LAST_WORDS, Exit, Stop, announce, first_of, say
@@ -39,6 +39,10 @@ logger = logging.getLogger("quire")
 
 PROMPTLY = 5.0
 """Seconds in which a worker should have heard something and said so."""
+TICK = 1.0
+"""Seconds between two looks at a worker that says nothing."""
+SILENCE = 30.0
+"""Seconds after which such a worker is taken to have hung."""
 GRACE = 10.0
 """Seconds that a worker has to end by itself, beyond what it was given to finish in."""
 
@@ -164,8 +168,13 @@ class Workers:
     async def _keep_on(self, place: int) -> None:
         while True:
             process, member = await self._start(place)
+            if self._is_closing:
+                process.kill()  # nobody has met it yet
             try:
-                await first_of(process.wait(), member.has_left.wait())
+                await first_of(process.wait(), member.has_left.wait(), self._until_silent(member))
+                if not member.has_left.is_set() and process.returncode is None:
+                    logger.error("A process that answers requests said nothing for %g seconds.", SILENCE)
+                    process.kill()
             finally:
                 # One that has left the hub is of no use to anybody, even if it does not know.
                 await end_process(process, grace=GRACE)
@@ -187,6 +196,29 @@ class Workers:
             process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=DEVNULL, pass_fds=files)
         brief = Brief(settings=self._settings, name=self._name, place=place, folder=Path(self._folder.name))
         return process, await self._hub.join(ours, brief.model_dump_json().encode())
+
+    async def _until_silent(self, member: Member) -> None:
+        """Wait until a worker that answers requests has hung: it says nothing, whatever it is asked."""
+        while await self._says_something(member):
+            await asyncio.sleep(TICK)
+
+    async def _says_something(self, member: Member) -> bool:
+        """Whether a worker answers in time; one that still loads has all the time that it takes.
+
+        Time is counted in ticks of this process: while both are stopped, or the machine sleeps, none passes.
+        """
+        if member.number not in self._answering:
+            return True
+        asked = asyncio.create_task(member.peer.ask(PULSE))
+        try:
+            for _ in range(round(SILENCE / TICK)):
+                done, _pending = await asyncio.wait((asked,), timeout=TICK)
+                if done:
+                    return True
+            return False
+        finally:
+            asked.cancel()
+            await asyncio.gather(asked, return_exceptions=True)
 
     def _may_begin_again(self, reason: str) -> bool:
         """Whether a worker is to be started again, another one having ended by itself now."""
