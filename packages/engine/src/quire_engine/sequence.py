@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length", "abort", "error", "timeout"]
 
 
-class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True):
+class TokenLogprobs(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Log-probabilities at one position: the token that is there, and the likeliest ones."""
 
     token_id: int
@@ -98,8 +98,8 @@ class Submission(msgspec.Struct, frozen=True):
         return cls(handle, request, rendered=rendered(request), terms=terms)
 
 
-class Emission(msgspec.Struct, frozen=True, array_like=True):
-    """What one choice of one request gave in one step."""
+class Emission(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """What one choice of one request gave in one step. There are too many for the garbage collector to follow."""
 
     handle: int
     index: int

@@ -184,6 +184,8 @@ class EngineLedger:
         """A request was taken in."""
         for tell in self._told:
             tell(outputs)
+        if outputs.request.sampling_params.n > 1:
+            self._answers[outputs.handle] = Counter()
 
     def refused(self, error: Overloaded) -> None:
         """A request was not taken in."""
@@ -196,8 +198,8 @@ class EngineLedger:
                 self.time_to_first_token.add(outputs.timing.to_first_token or 0.0)
             elif gap:  # choices that have a token from the same step wait for none
                 self.inter_token.add(gap)
-            if outputs.request.sampling_params.n > 1:
-                self._answers.setdefault(outputs.handle, Counter())[output.index] += len(output.token_ids)
+            if (answers := self._answers.get(outputs.handle)) is not None:
+                answers[output.index] += len(output.token_ids)
         if output.finish_reason is not None:
             self.finished[output.finish_reason] += 1
         if output.finish_reason == "timeout":
@@ -216,7 +218,8 @@ class EngineLedger:
         self.choices.add(params.n)
         self.prompt_lengths.add(timing.prompt_tokens)
         self.answer_lengths.add(timing.generation_tokens)
-        self.longest_answers.add(max(self._answers.pop(outputs.handle, {0: timing.generation_tokens}).values()))
+        answers = self._answers.pop(outputs.handle, Counter())
+        self.longest_answers.add(max(answers.values(), default=timing.generation_tokens))
         self.computed_prompts.add(timing.prompt_tokens - timing.cached_tokens)
         self.preemptions.add(timing.preemptions)
         if params.max_tokens is not None:

@@ -17,7 +17,7 @@ from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import GenerateRequest, SamplingParams
 
 
-class Output(msgspec.Struct, frozen=True):
+class Output(msgspec.Struct, frozen=True, gc=False):
     """One delivery of one choice. Deliveries of a choice, put together, are its whole answer."""
 
     index: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 
 from quire_engine.text.answers import PLAIN, Reading
@@ -123,11 +124,19 @@ class ChatReply:
     async def complete(self) -> ChatCompletionResponse:
         """The whole answer: the chunks, folded."""
         whole = Fold(self.heading)
+        self.offer_to(partial(self._fold, whole))
         async with aclosing(self.chunks()) as chunks:
             async for come in chunks:
                 for chunk in come:
                     whole.add(chunk)
         return whole.response()
+
+    def _fold(self, whole: Fold, output: Output) -> bool:
+        """A Taker, so that nobody is woken for a piece of a whole answer."""
+        if self.begun:
+            for chunk in self._chunks(output):
+                whole.add(chunk)
+        return self.begun
 
     def _opening(self, output: Output) -> list[ChatCompletionStreamResponse]:
         """One chunk per choice that names its role, the first with what is said once; then the echo."""

@@ -105,11 +105,19 @@ class CompletionReply:
     async def complete(self) -> CompletionResponse:
         """The whole answer: the chunks, folded."""
         whole = Fold(self.heading)
+        self.offer_to(partial(self._fold, whole))
         async with aclosing(self.chunks()) as chunks:
             async for come in chunks:
                 for chunk in come:
                     whole.add(chunk)
         return whole.response()
+
+    def _fold(self, whole: Fold, output: Output) -> bool:
+        """A Taker, so that nobody is woken for a piece of a whole answer."""
+        has_begun = self.choices[0][output.index].begun
+        if has_begun and (chunk := self._chunk_of(0, output)) is not None:
+            whole.add(chunk)
+        return has_begun
 
     def _chunk_of(self, place: int, generated: Output) -> CompletionStreamResponse | TextChunk | None:
         """What a delivery adds to its choice; None while its text is held back and there is nothing else."""
