@@ -225,10 +225,13 @@ def demo_page(session: nox.Session) -> None:
 
 
 @nox.session
-def clients(session: nox.Session) -> None:
-    """Typed answers and tool loops of instructor, langchain and openai-agents on a real server."""
-    install(session, *PACKAGES, groups=("test", "clients"))
-    session.run("pytest", "tests/clients", *session.posargs, env={"OMP_NUM_THREADS": "1"})
+@nox.parametrize("group", ["clients", "litellm"], ids=["several", "litellm"])
+def clients(session: nox.Session, group: str) -> None:
+    """Typed answers and tool loops of instructor, langchain, openai-agents and litellm on a real server."""
+    install(session, *PACKAGES, groups=("test", group))
+    # What models cost, litellm would fetch otherwise when it is imported.
+    environment = {"OMP_NUM_THREADS": "1", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+    session.run("pytest", "tests/clients", *session.posargs, env=environment)
 
 
 @nox.session
