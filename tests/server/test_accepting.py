@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from tests.support.listening import request
 from tests.support.loop import run
 
@@ -35,10 +38,10 @@ def application(name: str) -> Entrance:
 
 
 @asynccontextmanager
-async def sharing(listener: socket.socket, name: str) -> AsyncIterator[AcceptingServer]:
+async def sharing(listener: socket.socket, name: str, **settings: Any) -> AsyncIterator[AcceptingServer]:
     """One of the servers of a listener, which the others still have when it ends."""
     listens = asyncio.Event()
-    config = uvicorn_config(application(name), ServerSettings(api_key=(), api_server_count=2))
+    config = uvicorn_config(application(name), ServerSettings(api_key=(), api_server_count=2, **settings))
     server = make_server(config, listens.set, shares=True)
     assert isinstance(server, AcceptingServer)
     own = socket.socket(fileno=os.dup(listener.fileno()))  # as a process has it that inherits the listener
@@ -104,3 +107,36 @@ def test_a_listener_that_fails_for_once_is_tried_again(
 
     run(scenario())
     assert "A connection could not be taken" in caplog.text
+
+
+async def over_tls(listener: socket.socket, context: ssl.SSLContext | None) -> bytes:
+    """What a client is told, over TLS if it has a context for that."""
+    name = None if context is None else "localhost"
+    reader, writer = await asyncio.open_connection(*listener.getsockname(), ssl=context, server_hostname=name)
+    writer.write(request("/", b"", b"Connection: close"))
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+def test_a_handshake_that_fails_or_never_comes_holds_up_nobody(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    certificate, key = tmp_path / "cert", tmp_path / "key"
+    certificate.write_bytes(b"".join(each.bytes() for each in issued.cert_chain_pems))
+    issued.private_key_pem.write_to_path(str(key))
+    context = ssl.create_default_context()
+    authority.configure_trust(context)
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener, socket.socket() as silent:
+            async with sharing(listener, "a", ssl_certfile=str(certificate), ssl_keyfile=str(key)):
+                silent.setblocking(False)
+                await asyncio.get_running_loop().sock_connect(silent, listener.getsockname())
+                assert await over_tls(listener, None) == b""
+                assert (await over_tls(listener, context)).startswith(b"HTTP/1.1 200 ")
+
+    run(scenario())

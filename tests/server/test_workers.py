@@ -65,7 +65,7 @@ def test_a_worker_that_answers_no_more_is_noticed_and_one_that_does_is_left_alon
         async with fleet() as (hub, workers), member(hub) as (silent, _), member(hub) as (lively, peer):
             peer.handlers[PULSE] = does(lambda: None)
             listening = asyncio.create_task(listen(peer))
-            workers._answering |= {silent.number, lively.number}
+            silent.is_ready = lively.is_ready = True
             watching = asyncio.create_task(workers._until_silent(lively))
             await workers._until_silent(silent)
             assert not watching.done()

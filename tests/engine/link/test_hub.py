@@ -323,7 +323,7 @@ def test_front_ends_are_asked_and_those_that_are_silent_are_left_out(caplog: pyt
             for front, handler in zip(one.fronts, (echo, hush, echo), strict=True):
                 assert isinstance(front._link, RemoteLink)
                 front._link.peer.handlers["echo"] = handler
-            told = await one.hub.ask_all("echo", b"abc", patience=0.2)
+            told = await one.hub.ask_all("echo", b"abc", patience=0.2, of=one.hub.members)
             assert [(member.number, answer) for member, answer in told] == [(1, b"cba"), (3, b"cba")]
 
     run(scenario())

@@ -15,7 +15,7 @@ from quire_server.totals import Totals
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-PATIENCE = 5.0
+PATIENCE = 2.0
 """Seconds in which a worker should have answered; then the others' answers are all there is."""
 
 
@@ -43,18 +43,23 @@ class Questions:
         self._hub.on_step = ledger.stepped
 
     async def _cancel(self, member: Member, body: bytes) -> bytes:
-        told = await self._hub.ask_all(CANCEL, body, patience=PATIENCE)
+        told = await self._ask_all(CANCEL, body)
         return json.dumps(sorted({name for _, names in told for name in json.loads(names)})).encode()
 
     async def _load(self, member: Member, body: bytes) -> bytes:
-        told = await self._hub.ask_all(LOAD, patience=PATIENCE)
+        told = await self._ask_all(LOAD)
         return str(sum(int(number) for _, number in told)).encode()
 
     async def _metrics(self, member: Member, body: bytes) -> bytes:
         async with self._turn:  # who asks later hears no less
-            told = {each.number: text for each, text in await self._hub.ask_all(METRICS, patience=PATIENCE)}
+            told = {each.number: text for each, text in await self._ask_all(METRICS)}
             present = {each.number for each in self._hub.members}
             return await asyncio.to_thread(self._summed_up, told, present)
+
+    async def _ask_all(self, topic: str, body: bytes = b"") -> list[tuple[Member, bytes]]:
+        """What the workers say that answer requests; one that is being started has nothing to say."""
+        ready = [member for member in self._hub.members if member.is_ready]
+        return await self._hub.ask_all(topic, body, patience=PATIENCE, of=ready)
 
     def _summed_up(self, told: dict[int, bytes], present: set[int]) -> bytes:
         """In a thread: it is thousands of numbers, and the engine's tokens pass here."""

@@ -11,6 +11,7 @@ gives up. It knows neither HTTP nor text.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import socket
@@ -67,6 +68,7 @@ async def serve_by_workers(config: EngineConfig, settings: ServerSettings, liste
             say(*report.lines(report.described(name, hub.decisions)))
             await first_of(workers.ready.wait(), stop.asked.wait(), hub.until_stopped(), workers.broken.wait())
             if workers.ready.is_set():
+                gc.freeze()  # what is loaded stays: looking through it again and again would hold up every token
                 say(*workers.formats, *report.lines(iter([("front", f"{settings.api_server_count} processes")])))
                 announce(name, settings, listener, began)
             await first_of(stop.asked.wait(), hub.until_stopped(), workers.broken.wait())
@@ -92,8 +94,6 @@ class Workers:
         self._limit = config.max_engine_deaths
         self._window = config.engine_death_window
         self._deaths: deque[float] = deque()
-        self._answering: set[int] = set()
-        """Numbers of the members that have said that they answer."""
         self._keepers: list[asyncio.Task[None]] = []
         self._is_closing = False
         self._exits: list[int] = []
@@ -120,7 +120,9 @@ class Workers:
 
     def tell(self, topic: str) -> None:
         """Tell every worker something; nobody waits for it."""
-        telling: asyncio.Task[object] = asyncio.create_task(self._hub.ask_all(topic, patience=PROMPTLY))
+        telling: asyncio.Task[object] = asyncio.create_task(
+            self._hub.ask_all(topic, patience=PROMPTLY, of=self._hub.members)
+        )
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
@@ -161,11 +163,13 @@ class Workers:
         """See to it that there is a worker in this place, until one ends that is to."""
         try:
             await self._keep_on(place)
-        except OSError as error:
-            self._problem = f"A process that answers requests could not be started: {error}."
+        except Exception as error:
+            logger.exception("A process that answers requests could not be started or watched.")
+            self._problem = f"A process that answers requests could not be started or watched: {error}."
             self.broken.set()
 
     async def _keep_on(self, place: int) -> None:
+        """The same; what goes wrong with that is raised."""
         while True:
             process, member = await self._start(place)
             if self._is_closing:
@@ -173,12 +177,11 @@ class Workers:
             try:
                 await first_of(process.wait(), member.has_left.wait(), self._until_silent(member))
                 if not member.has_left.is_set() and process.returncode is None:
-                    logger.error("A process that answers requests said nothing for %g seconds.", SILENCE)
+                    logger.error("A process that answers requests said nothing for %g seconds, and is ended.", SILENCE)
                     process.kill()
             finally:
                 # One that has left the hub is of no use to anybody, even if it does not know.
                 await end_process(process, grace=GRACE)
-            self._answering.discard(member.number)
             code = process.returncode
             if self._is_closing or code == REFUSED:
                 self._exits.append(Exit.CUT_OFF if code is None else code)
@@ -207,7 +210,7 @@ class Workers:
 
         Time is counted in ticks of this process: while both are stopped, or the machine sleeps, none passes.
         """
-        if member.number not in self._answering:
+        if not member.is_ready:
             return True
         asked = asyncio.create_task(member.peer.ask(PULSE))
         try:
@@ -236,7 +239,7 @@ class Workers:
 
     async def _hear_ready(self, member: Member, body: bytes) -> bytes:
         self.formats = json.loads(body)
-        self._answering.add(member.number)
-        if len(self._answering) == self._settings.api_server_count:
+        member.is_ready = True
+        if sum(each.is_ready for each in self._hub.members) == self._settings.api_server_count:
             self.ready.set()
         return b""

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import socket
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -37,11 +37,13 @@ Question = Callable[["Member", bytes], Awaitable[bytes]]
 
 
 class Member:
-    """One front end that shares the engine. Only the hub changes it."""
+    """One front end that shares the engine. Only the hub, and whoever owns that, change it."""
 
     def __init__(self, number: int, peer: Peer) -> None:
         self.number = number
         self.peer = peer
+        self.is_ready = False
+        """Whether it answers what it is asked; whoever owns the hub says so."""
         self.handles: set[int] = set()
         """Of its requests that have not ended."""
         self.has_left = asyncio.Event()
@@ -125,14 +127,16 @@ class Hub:
         listening.add_done_callback(self._listening.discard)
         return member
 
-    async def ask_all(self, topic: str, body: bytes = b"", *, patience: float) -> list[tuple[Member, bytes]]:
-        """What each member answers; those are left out that have gone, or say nothing in `patience` seconds."""
+    async def ask_all(
+        self, topic: str, body: bytes = b"", *, patience: float, of: Collection[Member]
+    ) -> list[tuple[Member, bytes]]:
+        """What each of these answers; those are left out that have gone, or say nothing in `patience` seconds."""
 
         async def ask(member: Member) -> tuple[Member, bytes]:
             async with asyncio.timeout(patience):
                 return member, await member.peer.ask(topic, body)
 
-        told = await asyncio.gather(*map(ask, self.members), return_exceptions=True)
+        told = await asyncio.gather(*map(ask, of), return_exceptions=True)
         for each in told:
             if isinstance(each, Exception) and not isinstance(each, PeerGone):
                 logger.warning("A front end did not answer (%s): %s.", topic, each or type(each).__name__)
