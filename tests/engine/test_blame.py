@@ -259,6 +259,17 @@ def test_a_suspect_is_computed_alone_for_a_while_and_answers_as_ever(overlapped:
         assert answers[key].finish_reason == answer.finish_reason
 
 
+def test_a_suspect_with_a_long_prompt_is_computed_alone_until_it_has_drawn_tokens() -> None:
+    engine = faulty(nobody, max_num_batched_tokens=4)
+    engine.add(submission(1, [7], max_tokens=60))
+    engine.step()
+    engine.add(suspected(50, *range(1, 61)))
+    finish(engine)
+    own = [handles for handles in passes(engine) if 50 in handles]
+    chunks = 20  # of three tokens, beside one of the other request
+    assert [len(handles) for handles in own[: chunks + ALONE]] == [1] * (chunks - 1 + ALONE) + [2]
+
+
 def test_a_device_lost_by_a_suspect_is_known_to_be_lost_by_it() -> None:
     lost = whoever_has(51, 2)
     engine = crowd(lambda batch: DeviceFault("gone") if lost(batch) else None)

@@ -13,7 +13,7 @@ from tests.support.tokenizer_kinds import byte_level_bpe, tokenizer_of, write_ch
 
 from quire_engine.constraint import Constraint, Thinking
 from quire_engine.guidance.form import Grammar
-from quire_engine.guidance.guide import AnswerGuide, Job, Terms
+from quire_engine.guidance.guide import AnswerGuide, Demands, Job
 from quire_engine.guidance.thinking import ThinkingBudget
 from quire_engine.guidance.vocabulary import Vocabulary
 from quire_engine.sequence import Rendered
@@ -75,15 +75,15 @@ def guide(
     closes: bool = True,
     emitted: list[int] | None = None,
     later: Later | None = None,
-    **terms: Any,
+    **demands: Any,
 ) -> AnswerGuide:
     """A guide whose work is done at once, in the thread that asks; or `later`."""
-    settled = Terms(
+    settled = Demands(
         constraint=None if grammar is None else Constraint(grammar, "response_format", closes),
         thinking=None if thinking is None else ThinkingBudget(thinking),
         room=room,
         size=SIZE,
-        **terms,
+        **demands,
     )
     put = (lambda job: job()) if later is None else later.put
     made = AnswerGuide(settled, None if grammar is None else ready(grammar), emitted or [], put)

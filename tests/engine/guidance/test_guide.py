@@ -13,7 +13,7 @@ from tests.support.guided import END, SIZE, THINK, Later, guide, ids, json_gramm
 from quire_engine.constraint import Constraint, Thinking
 from quire_engine.guidance import guide as module
 from quire_engine.guidance.form import Grammar, Place
-from quire_engine.guidance.guide import LENGTHY, AnswerGuide, Terms
+from quire_engine.guidance.guide import LENGTHY, AnswerGuide, Demands
 
 PERSON = {
     "type": "object",
@@ -181,8 +181,8 @@ def test_who_is_asked_too_early_takes_nothing() -> None:
 
 def test_nothing_is_done_before_an_answer_s_turn_has_come() -> None:
     later = Later()
-    terms = Terms(Constraint("start: /abc/", "response_format", closes=False), None, room=9, size=SIZE)
-    own = AnswerGuide(terms, ready("start: /abc/"), [], later.put)
+    demands = Demands(Constraint("start: /abc/", "response_format", closes=False), None, room=9, size=SIZE)
+    own = AnswerGuide(demands, ready("start: /abc/"), [], later.put)
     assert not later.jobs
     assert own.is_late
     own.begin()
@@ -312,8 +312,8 @@ class Panic(BaseException):
 def test_a_panic_of_the_library_ends_one_answer() -> None:
     broken: Future[Grammar] = Future()
     broken.set_exception(Panic("index out of bounds"))
-    terms = Terms(Constraint("", "response_format"), None, room=9, size=SIZE)
-    own = AnswerGuide(terms, broken, [], lambda job: job())
+    demands = Demands(Constraint("", "response_format"), None, room=9, size=SIZE)
+    own = AnswerGuide(demands, broken, [], lambda job: job())
     own.begin()
     assert own.wait(0)
     assert "index out of bounds" in str(own.failure)

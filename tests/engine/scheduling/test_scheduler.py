@@ -13,7 +13,7 @@ from tests.support.scripted import VOCABULARY, ScriptedRunner, count_up, scripte
 
 from quire_engine.engine import Engine
 from quire_engine.scheduling.batch import SpanResult
-from quire_engine.sequence import Emission, TokenLogprobs
+from quire_engine.sequence import Emission, Submission, TokenLogprobs
 
 
 def engine_with(*requests: Any, **decisions: Any) -> Engine:
@@ -368,6 +368,15 @@ def test_a_resumed_stream_goes_on_where_it_was() -> None:
     emissions = run(engine_with(resumed))[0, 0]
     assert tokens(emissions) == whole[3:]
     assert emissions[-1].finish_reason == "length"
+
+
+def test_the_prompt_of_a_stream_that_is_resumed_was_counted_by_the_engine_before() -> None:
+    request = submission(0, prompt(9), max_tokens=8).request
+    fresh, resumed = engine_with(Submission(0, request)), engine_with(Submission(0, request, {0: (1, 2, 3)}))
+    for engine in (fresh, resumed):
+        run(engine)
+    assert (fresh.stats().prompt_tokens, fresh.stats().prefix_cache_queries) == (9, 9)
+    assert (resumed.stats().prompt_tokens, resumed.stats().prefix_cache_queries) == (0, 0)
 
 
 def test_only_the_choices_that_were_unfinished_are_resumed() -> None:

@@ -13,6 +13,13 @@ Dtype = Literal["auto", "float32", "float16", "bfloat16"]
 SchedulingPolicy = Literal["fcfs", "priority", "fair"]
 LogprobsMode = Literal["raw_logprobs", "processed_logprobs", "raw_logits", "processed_logits"]
 
+MOST_QUEUED_REQS = 4096
+MOST_QUEUED_TOKENS = 4_194_304
+MOST_GRAMMAR_SIZE = 4_000_000
+MOST_GRAMMAR_SECONDS = 10.0
+MOST_CACHED_GRAMMARS = 128
+"""What holds where nothing else was asked for, here and where an engine is made by hand."""
+
 
 class EngineConfig(BaseModel):
     """What was asked of the engine. None means: choose for me. Every field is also a flag of `quire serve`."""
@@ -51,9 +58,9 @@ class EngineConfig(BaseModel):
     """Keep finished blocks and reuse them for prompts that begin alike."""
     scheduling_policy: SchedulingPolicy = "fair"
     """Order of service: fair (keys have equal shares of the tokens, by their weights; within one, first come first served), fcfs (first come first served), or priority (lowest `priority` first)."""  # noqa: E501
-    max_num_queued_reqs: Annotated[int, Field(ge=0)] = 4096
+    max_num_queued_reqs: Annotated[int, Field(ge=0)] = MOST_QUEUED_REQS
     """Requests that may wait in line; those that come while it is full are refused (429) and told when to come back."""
-    max_num_queued_tokens: Annotated[int, Field(ge=0)] = 4_194_304
+    max_num_queued_tokens: Annotated[int, Field(ge=0)] = MOST_QUEUED_TOKENS
     """Tokens that the prompts of requests in line may have together. A longer one waits where nobody else does."""
     quantization: Literal["int8", "int4"] | None = None
     """Round the weights of linear layers as they are loaded, on a CPU: int8 with a scale for each output, int4 with one for every 32 inputs. A token then reads fewer bytes; what it does to the logits is measured and shown by `quire check`."""  # noqa: E501
@@ -87,11 +94,11 @@ class EngineConfig(BaseModel):
     """Registered logits processors that are applied to every request, which steers them by `vllm_xargs`."""
     logits_processor_pattern: str | None = None
     """Regular expression for the registered names that requests may give in their own `logits_processors`; none unless given."""  # noqa: E501
-    max_grammar_size: Annotated[int, Field(ge=1024)] = 4_000_000
+    max_grammar_size: Annotated[int, Field(ge=1024)] = MOST_GRAMMAR_SIZE
     """Longest grammar that an answer's form may come to, in characters."""
-    max_grammar_seconds: Annotated[float, Field(gt=0)] = 10.0
+    max_grammar_seconds: Annotated[float, Field(gt=0)] = MOST_GRAMMAR_SECONDS
     """Longest time that trying out a grammar may take before its request is refused."""
-    max_cached_grammars: Annotated[int, Field(ge=1)] = 128
+    max_cached_grammars: Annotated[int, Field(ge=1)] = MOST_CACHED_GRAMMARS
     """Grammars that are kept ready, and twice as many that are remembered to be sound, or not."""
     skip_tokenizer_init: bool = False
     """Load no tokenizer: token ids in, token ids out."""
@@ -179,9 +186,9 @@ class Decisions(BaseModel):
     """Whether prompts that begin alike share blocks."""
     scheduling_policy: SchedulingPolicy
     """Order of service."""
-    max_num_queued_reqs: int = 4096
+    max_num_queued_reqs: int = MOST_QUEUED_REQS
     """Requests that may wait in line."""
-    max_num_queued_tokens: int = 4_194_304
+    max_num_queued_tokens: int = MOST_QUEUED_TOKENS
     """Tokens that their prompts may have together."""
     max_logprobs: int
     """Most log-probabilities per token; -1 is no limit."""
@@ -207,11 +214,11 @@ class Decisions(BaseModel):
     """What faster modules replaced, and what they left."""
     quantized: Quantized | None = None
     """What rounding the weights came to; None where they are the checkpoint's own."""
-    max_grammar_size: int = 4_000_000
+    max_grammar_size: int = MOST_GRAMMAR_SIZE
     """Longest grammar, in characters."""
-    max_grammar_seconds: float = 10.0
+    max_grammar_seconds: float = MOST_GRAMMAR_SECONDS
     """Longest time that trying out a grammar may take."""
-    max_cached_grammars: int = 128
+    max_cached_grammars: int = MOST_CACHED_GRAMMARS
     """Grammars that are kept ready."""
     embeds_width: int | None = None
     """Numbers in one row of `prompt_embeds`; None where these are not taken."""

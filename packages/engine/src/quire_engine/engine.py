@@ -43,7 +43,7 @@ class Flight(NamedTuple):
 
 
 ALONE = 8
-"""Steps in which a suspected request is computed alone before it is one like all others."""
+"""Steps that draw a token in which a suspected request is computed alone before it is one like all others."""
 
 
 class NeverStarted:
@@ -249,8 +249,8 @@ class Engine:
         self._at_hand = batch
         parts = Parts(self.runner, batch)
         results = parts.apart(self._suspects, self.on_trial)
-        there = {span.sequence.handle for span in batch.spans}
-        left = {handle: steps - (handle in there) for handle, steps in self._suspects.items()}
+        drew = {span.sequence.handle for span in batch.spans if span.samples}
+        left = {handle: steps - (handle in drew) for handle, steps in self._suspects.items()}
         emissions = self._take_in(parts.batch, results)
         self._suspects = {handle: n for handle, n in left.items() if n and handle in self.scheduler.requests}
         return emissions

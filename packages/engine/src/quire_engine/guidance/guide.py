@@ -37,7 +37,7 @@ until one was seen to do worse."""
 
 
 @dataclass(frozen=True, slots=True)
-class Terms:
+class Demands:
     """What one answer is held to, and how."""
 
     constraint: Constraint | None
@@ -69,14 +69,14 @@ class AnswerGuide:
     """The form of one answer; `quire_engine.constraint.Guide` says what it offers to those who plan and draw."""
 
     def __init__(
-        self, terms: Terms, grammar: Future[Grammar] | None, emitted: Sequence[int], put: Callable[[Job], None]
+        self, demands: Demands, grammar: Future[Grammar] | None, emitted: Sequence[int], put: Callable[[Job], None]
     ) -> None:
         """`emitted` tokens are there already; `put` hands over work, which is done elsewhere."""
-        self._terms = terms
+        self._demands = demands
         self._grammar = grammar
         self._emitted = emitted
         self._put = put
-        self._thinking = copy(terms.thinking)
+        self._thinking = copy(demands.thinking)
         self._place: Place | None = None
         self._closes = False
         self._certain_to = 0
@@ -140,7 +140,7 @@ class AnswerGuide:
     @property
     def param(self) -> str | None:
         """The request's field that asked for the form."""
-        return self._terms.constraint.param if self._terms.constraint else None
+        return self._demands.constraint.param if self._demands.constraint else None
 
     @property
     def is_over(self) -> bool:
@@ -180,7 +180,7 @@ class AnswerGuide:
         if not tokens:
             self._is_over = self._is_cut = True
             return ()
-        if self._terms.one_by_one:
+        if self._demands.one_by_one:
             drawn = 1 if tokens[0] == token else 0
             self._due.extend(tokens[drawn:])
             tokens = tokens[:drawn]
@@ -246,19 +246,19 @@ class AnswerGuide:
 
     def _stand(self) -> None:
         """Stand where the answer begins, or where it was when it was broken off."""
-        constraint, emitted = self._terms.constraint, self._emitted
+        constraint, emitted = self._demands.constraint, self._emitted
         if self._grammar is not None and constraint is not None:
             grammar = self._grammar.result()
             self._place = Place(grammar)
             self._closes = constraint.closes and grammar.way_out is not None
             self._slope = SLOPE + grammar.opening
-            self._is_lengthy = self._terms.forces and grammar.opening > LENGTHY
+            self._is_lengthy = self._demands.forces and grammar.opening > LENGTHY
             if not self._place.read(emitted):
                 raise ValueError("what was emitted before is not of it")
         if self._thinking is not None:
             self._thinking.hear(emitted)
         if self._closes:
-            self._foresee_end(self._terms.room - len(emitted))
+            self._foresee_end(self._demands.room - len(emitted))
         if self._thinking is not None and self._thinking.is_spent:
             self._due.extend(self._ended_thinking(self._place, self._thinking))
         self._prepare()
@@ -281,7 +281,7 @@ class AnswerGuide:
     def _prepare(self) -> None:
         """Find what may come next."""
         if self._due:
-            self._mask = np.zeros(self._terms.size // 32 + 1, dtype=np.uint32)
+            self._mask = np.zeros(self._demands.size // 32 + 1, dtype=np.uint32)
             self._mask[self._due[0] // 32] = 1 << self._due[0] % 32
         elif self._place is None:
             self._mask = None
@@ -352,7 +352,7 @@ class AnswerGuide:
         """What must come next: the end of the reasoning if its time is up, or all that the grammar allows."""
         if thinking is not None and thinking.is_spent:
             return self._ended_thinking(place, thinking)
-        if place is None or not self._terms.forces or place.is_over:
+        if place is None or not self._demands.forces or place.is_over:
             return ()
         tokens = place.forced()
         if not place.read(tokens):

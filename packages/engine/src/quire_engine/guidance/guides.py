@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import RequestError
 from quire_engine.guidance.form import Grammar
-from quire_engine.guidance.guide import AnswerGuide, Job, Terms
+from quire_engine.guidance.guide import AnswerGuide, Demands, Job
 from quire_engine.guidance.thinking import ThinkingBudget
 from quire_engine.guidance.vocabulary import Vocabulary
 from quire_engine.sequence import Rendered
@@ -152,7 +152,7 @@ class Guides:
         self, rendered: Rendered, params: SamplingParams, *, room: int, emitted: Sequence[int] = ()
     ) -> AnswerGuide:
         """The guide of one answer of at most `room` tokens, of which those `emitted` are there already."""
-        terms = Terms(
+        demands = Demands(
             constraint=rendered.constraint,
             thinking=None if rendered.thinking is None else ThinkingBudget(rendered.thinking),
             room=room,
@@ -161,7 +161,7 @@ class Guides:
             forces=not _excludes(params),
         )
         grammar = None if rendered.constraint is None else self._grammar(rendered.constraint.grammar)
-        return AnswerGuide(terms, grammar, emitted, self._crew.put)
+        return AnswerGuide(demands, grammar, emitted, self._crew.put)
 
     def improve(self) -> None:
         """Have the vocabulary read, if nobody has yet."""

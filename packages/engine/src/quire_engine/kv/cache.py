@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+MENDED = 256
+"""Blocks that are looked at together for what is no number."""
+
 
 @dataclass(frozen=True, slots=True)
 class LayerShape:
@@ -64,7 +67,13 @@ class KVCache:
             tensor[targets] = tensor[sources]
 
     def mend(self, blocks: Sequence[int]) -> list[int]:
-        """Write zeros over those of these blocks that hold what is no finite number, in any layer; which those were."""
+        """Write zeros over those of these blocks that hold what is no finite number, in any layer; which those were.
+
+        A copy is looked at, MENDED of them at a time: where something is wrong, memory may be short too.
+        """
+        return [bad for first in range(0, len(blocks), MENDED) for bad in self._mend(blocks[first : first + MENDED])]
+
+    def _mend(self, blocks: Sequence[int]) -> list[int]:
         at = torch.tensor(blocks, dtype=torch.int64, device=self.keys[0].device)
         is_bad = torch.zeros(len(blocks), dtype=torch.bool, device=at.device)
         for tensor in (*self.keys, *self.values):

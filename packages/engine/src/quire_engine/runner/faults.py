@@ -10,10 +10,13 @@ import torch
 from quire_engine.errors import DeviceFault
 from quire_engine.runner.base import OutOfMemory
 
+SHORTAGES = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUBLAS_STATUS_NOT_INITIALIZED")
+"""In messages of errors that have no class of their own: of torch's allocator for CPUs, and of cuBLAS, which needs some
+memory when it is first used on a stream."""
+REFUSALS = ("CUBLAS_STATUS_NOT_SUPPORTED", "CUDNN_STATUS_NOT_SUPPORTED")
+"""In messages of errors that are what was asked for, and no fault of the device."""
 FAULTS = ("CUDA error", "Triton Error [CUDA]", "CUBLAS_STATUS", "CUDNN_STATUS")
 """In messages of errors after which a CUDA context computes nothing any more, or nothing that can be trusted."""
-SHORTAGE = "can't allocate memory"
-"""In the message of torch's allocator for CPUs, which has no class of its own for it."""
 
 
 @contextmanager
@@ -26,10 +29,13 @@ def named_faults() -> Iterator[None]:
             torch.cuda.empty_cache()  # what is left may lie in pieces of the wrong sizes
         raise OutOfMemory(str(error)) from error
     except RuntimeError as error:
-        if isinstance(error, torch.AcceleratorError) or any(fault in str(error) for fault in FAULTS):
-            raise DeviceFault(f"The device failed: {_first_line(error)}") from error
-        if SHORTAGE in str(error):
+        words = str(error)
+        if any(shortage in words for shortage in SHORTAGES):  # cuBLAS's say "CUDA error" too
             raise OutOfMemory(_first_line(error)) from error
+        if any(refusal in words for refusal in REFUSALS):
+            raise
+        if isinstance(error, torch.AcceleratorError) or any(fault in words for fault in FAULTS):
+            raise DeviceFault(f"The device failed: {_first_line(error)}") from error
         raise
 
 

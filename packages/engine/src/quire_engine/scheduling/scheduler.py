@@ -126,7 +126,8 @@ class Scheduler:
         self.order.enter(leader.terms)
         if leader.terms.deadline is not None:
             self.deadlines.add(leader.handle, leader.terms.deadline)
-        self.counters.prompt_tokens += leader.prompt_length
+        if not any(sequence.output_length for sequence in sequences):  # else an engine before this one had counted it
+            self.counters.prompt_tokens += leader.prompt_length
         self.waiting.join(leader)
         if rules is not None:
             self.searches[leader.handle] = Search(sequences, BeamGroup(rules, leader.prompt_length, self.max_length))
@@ -418,7 +419,7 @@ class Scheduler:
     def _count_lookups(self, batch: Batch) -> None:
         """Count what each sequence found in the prefix cache, when it first runs."""
         for sequence in batch.admitted:
-            if sequence.shares_blocks and sequence.preemptions == 0:
+            if sequence.shares_blocks and sequence.preemptions == 0 and not sequence.output_length:
                 self.counters.prefix_cache_queries += sequence.prompt_length
                 self.counters.prefix_cache_hits += sequence.cached_tokens
 
