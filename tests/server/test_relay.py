@@ -57,9 +57,9 @@ class Workers:
         )
 
 
-@pytest.fixture
-def workers(engine: Served, tmp_path: Path) -> Iterator[Workers]:
-    with Workers(engine, tmp_path) as each:
+@pytest.fixture(scope="module")
+def workers(engine: Served, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workers]:
+    with Workers(engine, tmp_path_factory.mktemp("workers")) as each:
         yield each
 
 
@@ -108,6 +108,13 @@ def test_refusals_come_back_as_they_are(workers: Workers) -> None:
         assert "another request" in error_of(other)["message"]
         wrong = workers.apis[place].request("POST", "/v1/completions", content=b"{", headers={"Idempotency-Key": "x"})
         assert wrong.status_code == 400
+
+
+def test_a_body_that_is_too_large_is_refused_wherever_it_comes_to(engine: Served, tmp_path: Path) -> None:
+    with Workers(engine, tmp_path, max_body_bytes=2048) as workers:
+        for api in workers.apis:
+            answer = api.request("POST", "/v1/completions", content=b" " * 2**22, headers={"Idempotency-Key": "large"})
+            assert answer.status_code == 413
 
 
 def test_keys_of_different_callers_are_different_and_nobody_comes_in_through_another_worker(

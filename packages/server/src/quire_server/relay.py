@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from quire_server.keys import Keys
 
 PREFIX = struct.Struct("<I")
+LINGER = 5.0
+"""Seconds for which what still comes of a request is thrown away once it is answered."""
 RELAYED = "quire.relayed"
 """The extension of a scope that has come from another worker, and goes no further."""
 AWAY = "The process that keeps this answer is being started again; try again in a moment."
@@ -141,7 +143,7 @@ class Relay:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # it left before it had said what it wants
         finally:
-            writer.close()
+            await _let_go(reader, writer)
 
 
 async def _pass_body(receive: Receive, writer: asyncio.StreamWriter) -> None:
@@ -154,6 +156,16 @@ async def _pass_body(receive: Receive, writer: asyncio.StreamWriter) -> None:
                 writer.write(_piece(b""))
             await writer.drain()
         writer.close()
+
+
+async def _let_go(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Close a socket once the answer has been read: what still comes behind a refusal must not spoil that."""
+    with contextlib.suppress(ConnectionError, TimeoutError):
+        writer.write_eof()
+        async with asyncio.timeout(LINGER):
+            while await reader.read(2**16):
+                pass
+    writer.close()
 
 
 async def _away(scope: Scope, receive: Receive, send: Send) -> None:
