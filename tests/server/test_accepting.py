@@ -70,7 +70,7 @@ def test_connections_that_come_at_once_are_spread() -> None:
         with socket.create_server(("127.0.0.1", 0)) as listener:
             async with sharing(listener, "a"), sharing(listener, "b"):
                 names = await asyncio.gather(*(who_answers(listener) for _ in range(CLIENTS)))
-        assert {*names} == {"a", "b"}
+        assert min(names.count(name) for name in "ab") >= CLIENTS // 4
 
     run(scenario())
 

@@ -2,9 +2,10 @@
 
 It does so where they begin with a handshake (TLS), since event loops by themselves tell of none that goes on: these
 count among the most that may be connected, and have as long as the head of a request. And it does so on a listener that
-several processes share. Each takes one connection at a time, whenever it has time for one: so who is busy takes fewer,
-whoever ends loses none that nobody has taken, and a burst of connections is spread, of which event loops by themselves
-take all that wait, at once. It knows nothing of what is asked.
+several processes share. Each takes one connection at a time, whenever it has time for one, and then leaves the next to
+the others for a moment, the longer the more it has: so who is busy takes fewer, whoever ends loses none that nobody has
+taken, and a burst of connections is spread, of which event loops by themselves take all that wait, at once. It knows
+nothing of what is asked.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ logger = logging.getLogger("quire")
 
 PAUSE = 1.0
 """Seconds before the next connection is taken where one could not be, as when too many files are open."""
+
+COURTESY, MANY = 0.0002, 10
+"""Seconds for which a next connection is left to others, for each that is there; more than so many count no more."""
 
 
 class TellingServer(uvicorn.Server):
@@ -48,8 +52,10 @@ class TellingServer(uvicorn.Server):
 class AcceptingServer(TellingServer):
     """The same, taking connections one by one."""
 
-    def __init__(self, config: uvicorn.Config, tell: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, tell: Callable[[], None], *, shares: bool = False) -> None:
+        """`shares`: other processes take connections from the same listeners."""
         super().__init__(config, tell)
+        self._shares = shares
         self._make = cast(ConnectionClass, config.http)
         self._accepting: list[asyncio.Task[None]] = []
         self._greeting: set[asyncio.Task[None]] = set()
@@ -80,12 +86,15 @@ class AcceptingServer(TellingServer):
                 logger.error("A connection could not be taken: %s.", error)
                 await asyncio.sleep(PAUSE)
                 continue
-            if len(self._greeting) + len(self.server_state.connections) >= self._make.patience.connections + TOLD:
+            there = len(self._greeting) + len(self.server_state.connections)
+            if there >= self._make.patience.connections + TOLD:
                 one.close()
                 continue
             greeting = asyncio.create_task(self._greet(one))
             self._greeting.add(greeting)
             greeting.add_done_callback(self._greeting.discard)
+            if self._shares:
+                await asyncio.sleep(COURTESY * min(1 + there, MANY))
 
     async def _greet(self, one: socket.socket) -> None:
         """Make a connection of what was taken; whoever fails at the handshake is let go."""

@@ -304,7 +304,7 @@ def make_server(config: Config, tell: Callable[[], None], *, shares: bool = Fals
     """uvicorn's server, which calls `tell` once it listens; `shares`: other processes have its listener too."""
     from quire_server.accepting import AcceptingServer, TellingServer
 
-    return AcceptingServer(config, tell) if shares or config.is_ssl else TellingServer(config, tell)
+    return AcceptingServer(config, tell, shares=shares) if shares or config.is_ssl else TellingServer(config, tell)
 
 
 def uvicorn_config(app: Application, settings: ServerSettings) -> Config:
