@@ -62,6 +62,9 @@ ServedRequest: TypeAlias = (
 )
 """Every request that the routes take."""
 
+AT_A_TIME = 16
+"""Prompts of one body that are submitted while nobody else has a turn: a few milliseconds."""
+
 
 @dataclass(frozen=True)
 class Serving:
@@ -155,7 +158,11 @@ class Serving:
     async def submit_all(self, prompts: Sequence[GenerateRequest], http: Request, own_id: str) -> list[RequestOutputs]:
         """Submit every prompt, or none: when one is refused, those before it end."""
         async with AsyncExitStack() as stack:
-            outputs = [await stack.enter_async_context(await self.submit(each, http, own_id)) for each in prompts]
+            outputs = []
+            for place, each in enumerate(prompts, 1):
+                outputs.append(await stack.enter_async_context(await self.submit(each, http, own_id)))
+                if place % AT_A_TIME == 0:
+                    await asyncio.sleep(0)  # a body may have thousands, and others wait for tokens meanwhile
             stack.pop_all()
         return outputs
 
