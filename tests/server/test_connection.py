@@ -11,6 +11,7 @@ import pytest
 from starlette.exceptions import HTTPException
 from tests.support.listening import Client, listening, request, run
 
+from quire_server import middleware
 from quire_server.connection import AHEAD
 from quire_server.middleware import BodyLimit
 
@@ -312,10 +313,29 @@ def test_a_body_must_come_in_time() -> None:
             trickling(client, request("/", b"x" * 5000)[:-4000]),
         ):
             status, body = await client.answer()
-        assert (status, body) == (
-            408,
-            f"The body was not there after {SOON} s and a second per 1024 bytes (--timeout-body).".encode(),
-        )
+        assert status == 408
+        allowed = f"{SOON} s and a second per 1024 bytes, 600 s at most"
+        assert body.decode() == f"The body was not there after {allowed} (--timeout-body)."
+
+    run(check())
+
+
+def test_a_body_may_come_for_so_long_at_most_however_much_of_it_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(middleware, "SLOWEST", 1)
+    monkeypatch.setattr(middleware, "LONGEST_BODY", 2 * SOON)
+
+    async def endless() -> Any:
+        await asyncio.sleep(0)
+        return {"type": "http.request", "body": b"x" * 100, "more_body": True}
+
+    async def read_all(scope: Any, receive: Any, send: Any) -> None:
+        while True:
+            await receive()
+
+    async def check() -> None:
+        with pytest.raises(HTTPException) as refusal:
+            await BodyLimit(read_all, 1 << 40, SOON)({"type": "http", "headers": []}, endless, endless)
+        assert refusal.value.status_code == 408
 
     run(check())
 

@@ -46,6 +46,12 @@ def test_what_is_no_number_of_seconds_is_refused(timeout: str) -> None:
     assert error.value.param == "x-request-timeout"
 
 
+def test_more_than_one_is_refused() -> None:
+    both = [(b"x-request-timeout", b"3"), (b"x-request-timeout", b"30")]
+    with pytest.raises(RequestError, match="2 times"):
+        deadline_of(Request({"type": "http", "headers": both}), None, ARRIVED)
+
+
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {
         "messages": [{"role": "user", "content": "Go on."}],

@@ -19,10 +19,18 @@ def fresh(engine: Served) -> Api:
     return engine.api()
 
 
-@pytest.mark.parametrize("name", [entry.name for entry in (*ENGINE_METRICS, *HTTP_METRICS)])
-def test_every_metric_of_the_table_is_given(api: Api, name: str) -> None:
+@pytest.fixture(scope="module")
+def told(engine: Served) -> str:
+    """All that is told after one answer."""
+    api = engine.api()
     api.post("/v1/completions", **ASK)
-    assert f"\n{name}" in api.get("/metrics").text
+    answer: str = api.get("/metrics").text
+    return answer
+
+
+@pytest.mark.parametrize("name", [entry.name for entry in (*ENGINE_METRICS, *HTTP_METRICS)])
+def test_every_metric_of_the_table_is_given(told: str, name: str) -> None:
+    assert f"\n{name}" in told
 
 
 def test_engine_metrics_name_the_model_and_the_engine(fresh: Api) -> None:

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 METRICS = "metrics"
 """The preference by which a request asks how long its answer took."""
 
+CLIENT_CLOSED_REQUEST = 499
+"""The status that logs and metrics show for an answer that nobody waited for."""
+
 UNKNOWN = "none"
 """The route of a request for which there is none."""
 
@@ -47,7 +50,7 @@ class Account:
     route: str = UNKNOWN
     """The path as the route has it, without what stands in for its parameters."""
     status: int = 0
-    """0 until the answer has begun."""
+    """0 until the answer has begun; 499 in the end if its client had left before."""
     sent: int = 0
     """Bytes of the answer's body; until it is over, without those that take the shortcut."""
     ended: float | None = None
@@ -61,6 +64,8 @@ class Account:
     """The name of the key; empty without keys."""
     reason: str | None = None
     """The `reason` of the error that it was told, if that has one."""
+    has_failed: bool = False
+    """Whether it was told of an error of the server's, be it within a stream."""
     reads: Reads = field(default_factory=Counter)
     """How often its answers were read for tool calls."""
     outputs: list[RequestOutputs] = field(default_factory=list)
@@ -123,6 +128,13 @@ def note_reason(reason: str | None) -> None:
         account.reason = reason
 
 
+def note_failure() -> None:
+    """Remember that the answer ended by an error of the server's."""
+    account = _CURRENT.get()
+    if account is not None:
+        account.has_failed = True
+
+
 class Accounts:
     """Opens an account for each request, sends `Server-Timing` with its answer, and closes it when all is sent.
 
@@ -176,6 +188,7 @@ class Accounts:
         """Everything is sent, or nobody is there any more: complete the account, and hand it on."""
         state = scope.get("state", {})
         account.ended = time.monotonic()
+        account.status = account.status or CLIENT_CLOSED_REQUEST
         if (shortcut := shortcut_of(scope)) is not None:
             account.sent += shortcut.written
         account.route = getattr(scope.get("route"), "path", UNKNOWN)

@@ -12,7 +12,7 @@ from pydantic_core import from_json
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from quire_server.streams import CLIENT_CLOSED_REQUEST
+from quire_server.accounts import CLIENT_CLOSED_REQUEST
 
 DEEPEST = 200
 """Levels of lists and objects within each other, the outermost included, that the parser reads."""

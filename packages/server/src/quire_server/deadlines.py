@@ -21,7 +21,10 @@ def deadline_of(http: HTTPConnection, longest: float | None, arrived: float) -> 
     A client may ask for less than `longest` seconds, the server's own limit, and gets no more. RequestError if what it
     asks for is no number of seconds.
     """
-    asked = http.headers.get(TIMEOUT_HEADER)
+    given = http.headers.getlist(TIMEOUT_HEADER)
+    if len(given) > 1:
+        raise RequestError(f"{TIMEOUT_HEADER} is there {len(given)} times: give it once.", param=TIMEOUT_HEADER)
+    asked = given[0] if given else None
     if asked is None and longest is None:
         return None
     seconds = min(limit for limit in (longest, _seconds(asked)) if limit is not None)

@@ -112,6 +112,7 @@ class Serving:
         ShuttingDown once the server is about to end.
         """
         self.closing.check()
+        deadline_of(http, self.settings.request_timeout, 0.0)  # which is refused before anything is rendered
         if isinstance(request, ChatCompletionRequest | CompletionRequest) and request.user:
             name_user(http, request.user)
         self.check_model(request)

@@ -20,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from quire_engine.errors import DeadlineUnreachable, EngineStopped, Overloaded, QuireError, RequestError
 from quire_protocol.errors import ERROR_TYPES, ErrorInfo, ErrorResponse
-from quire_server.accounts import account_of_this_request, note_reason
+from quire_server.accounts import account_of_this_request, note_failure, note_reason
 from quire_server.kept import NoPlace
 
 logger = logging.getLogger("quire")
@@ -98,8 +98,11 @@ def describe(error: Exception) -> ErrorResponse:
     if isinstance(error, QuireError):
         told = _told(error)
         note_reason(told.reason)
+        if told.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            note_failure()
         return envelope(str(error), told.status, getattr(error, "param", None), told.reason)
     logger.error("A request failed in a way nobody foresaw.", exc_info=error)
+    note_failure()
     return envelope(UNFORESEEN, HTTPStatus.INTERNAL_SERVER_ERROR)
 
 

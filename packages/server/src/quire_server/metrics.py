@@ -417,14 +417,14 @@ HTTP_METRICS: tuple[Entry[HttpLedger], ...] = (
         "http_request_size_bytes",
         "summary",
         "Bodies of requests, as announced.",
-        lambda seen: {(route,): sizes for route, sizes in seen.received.items()},
+        lambda seen: {(route,): sizes for route, sizes in dict(seen.received).items()},
         ("handler",),
     ),
     Entry(
         "http_response_size_bytes",
         "summary",
         "Bodies of answers, as sent.",
-        lambda seen: {(route,): sizes for route, sizes in seen.sent.items()},
+        lambda seen: {(route,): sizes for route, sizes in dict(seen.sent).items()},
         ("handler",),
     ),
     Entry(
@@ -517,9 +517,10 @@ def _engine_labels(model_name: str) -> dict[str, str]:
 def _samples(value: Value) -> Iterator[tuple[str, dict[str, str], float]]:
     """A value as lines: what stands behind the metric's name, labels beside its own, and a number."""
     if isinstance(value, Spread):
+        count = 0
         for bound, count in value.so_far():
             yield "_bucket", {"le": "+Inf" if bound == float("inf") else str(float(bound))}, count
-        yield "_count", {}, value.count
+        yield "_count", {}, count  # the last bucket's, also where the event loop counts on meanwhile
         yield "_sum", {}, value.total
     elif isinstance(value, Sizes):
         yield "_count", {}, value.count

@@ -37,6 +37,9 @@ _LONGEST_USER = 256
 SLOWEST = 1024
 """Bytes a second that a body must come with in the long run."""
 
+LONGEST_BODY = 600.0
+"""Seconds for which a body may come at most, unless `patience` itself is longer."""
+
 
 class RequestIds:
     """Gives each request an id (its own X-Request-Id, if usable) and sends it back with the answer.
@@ -147,7 +150,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
 class BodyLimit:
     """Reads a body to at most `limit` bytes, and not for ever.
 
-    It must be there `patience` seconds after the request, and a second later for each SLOWEST bytes of it that are.
+    It must be there `patience` seconds after the request, and a second later for each SLOWEST bytes of it that are, but
+    in LONGEST_BODY.
     """
 
     def __init__(self, app: ASGIApp, limit: int, patience: float = 30.0) -> None:
@@ -169,7 +173,8 @@ class BodyLimit:
             if is_whole:  # what is waited for now is that the client leaves
                 return await receive()
             try:
-                async with asyncio.timeout(began + self.patience + read / SLOWEST - time.monotonic()):
+                patience = max(self.patience, min(self.patience + read / SLOWEST, LONGEST_BODY))
+                async with asyncio.timeout(began + patience - time.monotonic()):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, self.too_slow, {"Connection": "close"}) from None
@@ -189,7 +194,8 @@ class BodyLimit:
     @property
     def too_slow(self) -> str:
         """Why a body is not waited for any longer."""
-        return f"The body was not there after {self.patience:g} s and a second per {SLOWEST} bytes (--timeout-body)."
+        allowed = f"{self.patience:g} s and a second per {SLOWEST} bytes, {LONGEST_BODY:g} s at most"
+        return f"The body was not there after {allowed} (--timeout-body)."
 
 
 def _path(scope: Scope) -> str:

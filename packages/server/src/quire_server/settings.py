@@ -72,7 +72,7 @@ class ServerSettings(BaseModel):
     timeout_header: Annotated[float, Field(gt=0)] = 20.0
     """Seconds in which the head of a request must be complete, once it has begun."""
     timeout_body: Annotated[float, Field(gt=0)] = 30.0
-    """Seconds in which its body must be complete, and a second more for each KiB that is there."""
+    """Seconds in which its body must be complete, and a second more for each KiB that is there, up to 10 minutes."""
     timeout_unread: Annotated[float, Field(gt=0)] = 60.0
     """Seconds for which a client may take nothing of what is written to it; then the request is given up."""
     timeout_keep_alive: Annotated[int, Field(ge=1)] = 75

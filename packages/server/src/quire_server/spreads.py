@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import accumulate
 
 
@@ -31,9 +31,9 @@ class Spread:
         """Values counted."""
         return sum(self.counts)
 
-    def so_far(self) -> Iterator[tuple[float, int]]:
-        """Each bound and how many values do not exceed it; infinity last."""
-        return zip((*self.bounds, float("inf")), accumulate(self.counts), strict=True)
+    def so_far(self) -> list[tuple[float, int]]:
+        """Each bound and how many values do not exceed it; infinity last. Another thread may count on meanwhile."""
+        return [*zip((*self.bounds, float("inf")), accumulate(self.counts), strict=True)]
 
 
 def one_two_five(most: int) -> list[int]:

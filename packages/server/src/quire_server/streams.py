@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 
 from quire_engine.text.output import Output
 from quire_protocol import sse
-from quire_server.accounts import account_of_this_request
+from quire_server.accounts import CLIENT_CLOSED_REQUEST, account_of_this_request
 from quire_server.errors import describe
 from quire_server.measured import measured, with_metrics
 from quire_server.replies.outputs import Taker
@@ -25,9 +25,6 @@ T = TypeVar("T")
 
 WARNINGS_HEADER = "X-Quire-Warnings"
 _LONGEST_HEADER = 1024
-
-CLIENT_CLOSED_REQUEST = 499
-"""The status that logs show for an answer nobody waited for."""
 
 FAILED = "answer_failed"
 """Stands in the state of a request whose stream ended with an error."""

@@ -73,7 +73,7 @@ class Tracer:
         timing = account.timing
         for name, moment in _events(timing).items():
             span.add_event(name, timestamp=account.wall_clock(moment))
-        if account.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        if account.status >= HTTPStatus.INTERNAL_SERVER_ERROR or account.has_failed:
             span.set_status(Status(StatusCode.ERROR))
         span.end(account.wall_clock(account.began + account.total))
 
@@ -130,8 +130,9 @@ def _of_params(params: SamplingParams) -> dict[str, Any]:
 def _of_answer(account: Account, model: str) -> dict[str, Any]:
     """What came of it."""
     told: dict[str, Any] = {"http.response.status_code": account.status}
-    if account.status >= HTTPStatus.BAD_REQUEST or account.reason is not None:
-        told["error.type"] = account.reason or str(account.status)
+    if account.status >= HTTPStatus.BAD_REQUEST or account.has_failed or account.reason is not None:
+        status = max(account.status, HTTPStatus.INTERNAL_SERVER_ERROR) if account.has_failed else account.status
+        told["error.type"] = account.reason or str(int(status))
     timing = account.timing
     if timing is None:
         return told
