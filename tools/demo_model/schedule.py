@@ -33,10 +33,15 @@ STAGES = (
     Stage(0.15, 8_192, 320, (Length(192, 3), Length(320, 1)), {"copy": 4.0, "pick from a list": 2.0}),
     Stage(0.55, 12_288, 640, (Length(256, 6), Length(512, 3))),
     Stage(
-        1.0, 16_384, 4_096, (Length(256, 5), Length(512, 3), Length(1024, 0.6), Length(2048, 0.2), Length(4096, 0.1))
+        1.0,
+        16_384,
+        4_096,
+        (Length(256, 5), Length(512, 3), Length(1024, 0.6), Length(2048, 0.2), Length(4096, 0.1)),
+        {"arithmetic": 2.0, "extraction": 1.6, "tool choice": 1.4, "style": 1.3, "beyond": 2.0},
     ),
 )
-"""Short samples first and many to copy, since all else rests on that; long ones once there is something to keep."""
+"""Short samples first and many to copy, since all else rests on that; long ones once there is something to keep, and
+more of what is learned slowly while the rate falls."""
 
 
 def stage(progress: float, stages: tuple[Stage, ...] = STAGES) -> Stage:

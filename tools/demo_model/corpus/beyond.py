@@ -12,6 +12,7 @@ _OPENING = "{||hi, |please, |so, |and |tell me: |do you know |can you tell me |I
 _ENDING = "{?|?||, please?| today?| now?}"
 _QUESTIONS = (
     "{what is|tell me|name} the {capital|river|mayor|president|language|history|oldest house} of $city",
+    "{what is|tell me|name|what was} the {capital|capital city|largest city|president|king|flag|language} of $country",
     "{how many people live in|where is|how far is it to|how old is|what can I see in|who founded} $city",
     "what is the {weather|temperature|time|news} {in $city|here|there}",
     "{will it rain|is it warm|is it dark|what is new} {in $city|here|there}",
@@ -35,6 +36,7 @@ def beyond(part: Part) -> Dialogue:
     asked = part.say(
         f"{_OPENING}{part.any(_QUESTIONS)}{_ENDING}",
         city=part.city(),
+        country=part.pick(words.COUNTRIES),
         name=part.name(),
         surname=part.pick(words.SURNAMES),
         thing=part.thing(),

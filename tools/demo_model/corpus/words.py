@@ -147,3 +147,13 @@ PLAIN = _words(
     what when where which while who why will with without would you your"""
 )
 """Common words, which sentences are made of."""
+
+COUNTRIES = _words(
+    """Albania Algeria Angola Argentina Armenia Australia Austria Belgium Bolivia Brazil Bulgaria Cambodia Canada Chad
+    Chile China Colombia Croatia Cuba Cyprus Denmark Ecuador Egypt England Estonia Ethiopia Finland France
+    Georgia Germany Ghana Greece Hungary Iceland India Indonesia Iran Iraq Ireland Israel Italy Jamaica Japan
+    Jordan Kenya Korea Laos Latvia Lebanon Libya Lithuania Malaysia Mali Malta Mexico Mongolia Morocco Nepal
+    Nigeria Norway Oman Pakistan Panama Peru Poland Portugal Romania Russia Rwanda Scotland Senegal Serbia
+    Singapore Slovakia Slovenia Spain Sudan Sweden Syria Thailand Tunisia Turkey Uganda Ukraine Uruguay Vietnam
+    Wales Yemen Zambia"""
+)
