@@ -223,7 +223,7 @@ def test_a_taker_that_fails_ends_its_request_alone(caplog: pytest.LogCaptureFixt
 
     async def check() -> None:
         async with engine_in_a_thread() as engine:
-            broken = await engine.submit(generate_request([1, 2], max_tokens=500))
+            broken = await engine.submit(generate_request([1, 2], max_tokens=None))
             sound = await engine.submit(generate_request([3, 4], max_tokens=5))
             broken.taker = fail
             with pytest.raises(LookupError, match="nowhere"):

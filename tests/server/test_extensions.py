@@ -109,7 +109,7 @@ def test_one_that_fails_in_a_crowd_fails_alone(api: Api) -> None:
     ("name", "reason"),
     [
         ("shop.fragile", 'The logits processor "shop.fragile" failed: RuntimeError: out of ideas.'),
-        ("shop.shapeless", "The logits processors returned [3], which is no tensor of 640 logits."),
+        ("shop.shapeless", "The logits processors returned [3], which is no tensor of 2048 logits."),
         (
             "shop.sparse",
             "The logits processors returned torch.float32 in the layout torch.sparse_coo, which logits cannot be.",

@@ -36,7 +36,7 @@ MANY = 100_000
 Bounds: TypeAlias = Mapping[str, tuple[tuple[Any, ...], tuple[Any, ...]]]
 """field: values that pass, values beyond."""
 
-# The model's context has 2,048 tokens, its vocabulary 640.
+# The model's context has 2,048 tokens, its vocabulary 2,048.
 OF_BOTH: Bounds = {
     "temperature": ((0, 1e-9, 2), (-1e-9, 2.001)),
     "top_p": ((1e-9, 1), (0, -1, 1.001)),
@@ -52,14 +52,14 @@ OF_BOTH: Bounds = {
     "prompt_logprobs": ((0, 20), (-2, -1, 21)),
     "truncate_prompt_tokens": ((-1, 1, 2048), (-2, 0, 2049)),
     "priority": ((0,), (-1, 1, 2**63)),
-    "stop_token_ids": (([0], [639], [639] * 1000), ([-1], [640], [2**70])),
-    "allowed_token_ids": (([0], [639], [*range(640)] * 100), ([], [-1], [640], [2**70])),
-    "logit_bias": (({"0": -100, "639": 100}, {"5": 1e6}), ({"-1": 1}, {"640": 1}, {"5": 1e7}, {str(2**70): 1})),
+    "stop_token_ids": (([0], [2047], [2047] * 1000), ([-1], [2048], [2**70])),
+    "allowed_token_ids": (([0], [2047], [*range(2048)] * 100), ([], [-1], [2048], [2**70])),
+    "logit_bias": (({"0": -100, "2047": 100}, {"5": 1e6}), ({"-1": 1}, {"2048": 1}, {"5": 1e7}, {str(2**70): 1})),
     "stop": (("x", ["x"] * 256, "x" * 4096), ("x" * 4097, ["x"] * 257, ["x" * 4096] * 5, [""], MEGABYTE)),
 }
 OF_COMPLETIONS: Bounds = {
     "logprobs": ((0, 20), (-2, -1, 21)),
-    "prompt": (([0], [639], [[1], [2]], "x" * 200), ([], "", [-1], [640], [2**70], [[]], [1] * 2048, MEGABYTE)),
+    "prompt": (([0], [2047], [[1], [2]], "x" * 200), ([], "", [-1], [2048], [2**70], [[]], [1] * 2048, MEGABYTE)),
 }
 OF_CHAT: Bounds = {
     "top_logprobs": ((0, 20), (-2, -1, 21)),

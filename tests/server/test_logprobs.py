@@ -130,7 +130,8 @@ def test_of_a_message_with_the_likeliest_apart_from_the_drawn_one(api: Api, mode
 
 
 def test_bytes_put_together_are_the_message(api: Api) -> None:
-    (choice,) = api.post(CHAT, messages=MESSAGES, logprobs=True, skip_special_tokens=False, **DRAWN)["choices"]
+    spoken = {"chat_template_kwargs": {"enable_thinking": False}, "skip_special_tokens": False}
+    (choice,) = api.post(CHAT, messages=MESSAGES, logprobs=True, **spoken, **DRAWN)["choices"]
     whole = b"".join(bytes(entry["bytes"]) for entry in choice["logprobs"]["content"])
     assert whole.decode(errors="ignore").startswith(choice["message"]["content"].rstrip("\ufffd"))
 

@@ -64,9 +64,9 @@ class Served:
 
 @contextmanager
 def served(link: Literal["thread", "process"] = "thread", **config: Any) -> Iterator[Served]:
-    """The embedded model in float32, on an engine in a thread of this process or in one of its own."""
+    """The embedded model in float32 and 2,048 tokens, on an engine in a thread of this process or in one of its own."""
     with asyncio.Runner() as loop:
-        engine = loop.run(AsyncEngine.start(EngineConfig(**{"dtype": "float32"} | config), link))
+        engine = loop.run(AsyncEngine.start(EngineConfig(**{"dtype": "float32", "max_model_len": 2048} | config), link))
         try:
             yield Served(loop, engine)
         finally:

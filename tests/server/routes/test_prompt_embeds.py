@@ -68,7 +68,7 @@ def test_they_have_no_ids_to_return(taking: Api, embeds: list[str]) -> None:
 
 
 def test_equal_ones_find_each_other_in_the_cache(taking: Api) -> None:
-    rows = torch.randn(40, 128, generator=torch.Generator().manual_seed(0))
+    rows = torch.randn(40, 256, generator=torch.Generator().manual_seed(0))
     one, other = (base64.b64encode(save({"embeds": each})).decode() for each in (rows, rows * 0.5))
     cached = [
         taking.post(PATH, prompt_embeds=each, **GREEDY)["usage"]["prompt_tokens_details"]["cached_tokens"]

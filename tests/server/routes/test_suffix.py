@@ -35,6 +35,6 @@ def test_echo_puts_the_prompt_alone_before_the_middle(coder: Api, as_ids: bool) 
     assert choice["text"] == "def f(" + middle
 
 
-def test_a_model_without_markers_refuses_it(api: Api) -> None:
-    error = api.refusal(PATH, prompt="a", suffix="b", stream=True)
+def test_a_model_without_markers_refuses_it(without_markers: Api) -> None:
+    error = without_markers.refusal(PATH, prompt="a", suffix="b", stream=True)
     assert (error["code"], error["param"]) == (400, "suffix")
