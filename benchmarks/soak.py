@@ -24,7 +24,7 @@ from benchmarks.streams import model_of, stream
 
 CONTEXT = 1024
 """Tokens of the longest sequence, and of the whole cache."""
-BYTES_PER_TOKEN = 4 * 2 * 2 * 32 * 4
+BYTES_PER_TOKEN = 6 * 2 * 2 * 64 * 4
 """Of the embedded default: layers, keys and values, heads, size of a head, float32."""
 BLOCK = 16
 LONGEST = 96
