@@ -29,8 +29,8 @@ def page() -> str:
             OPENING,
             f"## The engine and its requests\n\n{engine}\n\n{table(ENGINE_METRICS)}\n",
             f"## HTTP\n\n{table(HTTP_METRICS)}\n",
-            "Beside them stand `process_*` and `python_*` of the server's own process; of several (`--api-server-count`), "
-            "added up.\n",
+            "Beside them stand `process_*` and `python_*` of the server's own process; of several "
+            "(`--api-server-count`), added up.\n",
             f"## What vLLM has and is not here\n\n{missing}\n",
         )
     )
