@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from time import monotonic
 from typing import Any
 
 import pytest
-from tests.support import scripted
+from tests.support.links import Start, each_kind, in_a_process, in_a_thread
 from tests.support.loop import run
 from tests.support.requests import generate_request, submission
 
@@ -27,24 +26,10 @@ from quire_engine.link.hub import HANDLE_BITS, Hub, Member
 from quire_engine.link.peer import Begin, Peer, PeerGone
 from quire_engine.link.process import ProcessLink
 from quire_engine.link.remote import RemoteLink
-from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Terms
-
-Start = Callable[..., Awaitable[Link]]
 
 LONG = generate_request([1, 2, 3], max_tokens=200)
 PATIENCE = 20.0
-
-
-def in_a_process(load: str = "load_scripted") -> Start:
-    return partial(ProcessLink.start, factory=f"tests.support.scripted:{load}")
-
-
-def in_a_thread(load: str = "load_scripted") -> Start:
-    return partial(ThreadLink.start, factory=getattr(scripted, load))
-
-
-each_kind = pytest.mark.parametrize("kind", [in_a_process, in_a_thread])
 
 
 @dataclass

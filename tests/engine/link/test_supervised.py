@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 from time import monotonic
@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.support import scripted
+from tests.support.links import Start, each_kind, in_a_process, in_a_thread
 from tests.support.loop import run
 from tests.support.requests import generate_request
 
@@ -26,19 +27,6 @@ from quire_engine.link.thread import ThreadLink
 from quire_engine.link.watch import Watch
 from quire_engine.sequence import Terms
 from quire_engine.text.output import Output
-
-Start = Callable[..., Awaitable[Link]]
-
-
-def in_a_process(load: str = "load_scripted") -> Start:
-    return partial(ProcessLink.start, factory=f"tests.support.scripted:{load}")
-
-
-def in_a_thread(load: str = "load_scripted") -> Start:
-    return partial(ThreadLink.start, factory=getattr(scripted, load))
-
-
-each_kind = pytest.mark.parametrize("kind", [in_a_process, in_a_thread])
 
 
 @asynccontextmanager
@@ -306,21 +294,23 @@ def test_a_reset_that_an_engine_did_not_live_to_do_is_done() -> None:
     run(scenario())
 
 
-def test_a_request_by_which_the_device_is_lost_is_found_and_the_others_go_on() -> None:
-    async def scenario() -> None:
-        start = partial(ProcessLink.start, factory="tests.support.faults:load_fatal")
-        async with engine(start, max_engine_deaths=3) as one:
-            asked = [await one.submit(generate_request([first, 5], max_tokens=9)) for first in (1, 66, 2, 3)]
-            answers = await asyncio.gather(*map(collect, asked))
-            assert [answer[-1].finish_reason for answer in answers] == ["length", "error", "length", "length"]
-            assert "again when it computed it alone" in (answers[1][-1].error or "")
-            assert one.restarts == 2
-        async with engine(in_a_process()) as well:
-            for first, answer in zip((1, 2, 3), (answers[0], *answers[2:]), strict=True):
-                wanted = await collect(await well.submit(generate_request([first, 5], max_tokens=9)))
-                assert ids(answer) == ids(wanted)
+async def only_the_culprit_ends(start: Start, **config: Any) -> None:
+    """A prompt that begins with 66 ends the engine twice; the others say what they say without it."""
+    async with engine(start, **config) as one:
+        asked = [await one.submit(generate_request([first, 5], max_tokens=9)) for first in (1, 66, 2, 3)]
+        answers = await asyncio.gather(*map(collect, asked))
+        assert [answer[-1].finish_reason for answer in answers] == ["length", "error", "length", "length"]
+        assert "again when it computed it alone" in (answers[1][-1].error or "")
+        assert one.restarts == 2
+    async with engine(in_a_process()) as well:
+        for first, answer in zip((1, 2, 3), (answers[0], *answers[2:]), strict=True):
+            wanted = await collect(await well.submit(generate_request([first, 5], max_tokens=9)))
+            assert ids(answer) == ids(wanted)
 
-    run(scenario())
+
+def test_a_request_by_which_the_device_is_lost_is_found_and_the_others_go_on() -> None:
+    start = partial(ProcessLink.start, factory="tests.support.faults:load_fatal")
+    run(only_the_culprit_ends(start, max_engine_deaths=3))
 
 
 def test_a_request_that_takes_the_process_along_is_found_and_the_others_go_on() -> None:
@@ -394,20 +384,8 @@ def test_an_engine_that_is_stopped_is_ended_and_its_streams_go_on(
 
 
 def test_a_request_by_which_a_step_never_ends_is_found_and_the_others_go_on() -> None:
-    async def scenario() -> None:
-        start = partial(ProcessLink.start, factory="tests.support.faults:load_hanging")
-        async with engine(start, engine_step_timeout=2, max_engine_deaths=2) as one:
-            asked = [await one.submit(generate_request([first, 5], max_tokens=9)) for first in (1, 66, 2, 3)]
-            answers = await asyncio.gather(*map(collect, asked))
-            assert [answer[-1].finish_reason for answer in answers] == ["length", "error", "length", "length"]
-            assert "again when it computed it alone" in (answers[1][-1].error or "")
-            assert one.restarts == 2
-        async with engine(in_a_process()) as well:
-            for first, answer in zip((1, 2, 3), (answers[0], *answers[2:]), strict=True):
-                wanted = await collect(await well.submit(generate_request([first, 5], max_tokens=9)))
-                assert ids(answer) == ids(wanted)
-
-    run(scenario())
+    start = partial(ProcessLink.start, factory="tests.support.faults:load_hanging")
+    run(only_the_culprit_ends(start, engine_step_timeout=2, max_engine_deaths=2))
 
 
 # --- what cannot be passed on, and what cannot be taken in

@@ -11,19 +11,18 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import struct
 from collections.abc import AsyncIterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quire_engine.link.frames import framed, read_body
 from quire_protocol.base import random_uuid
 from quire_server.entrance import Application, Entrance, Receive, Scope, Send
 
 if TYPE_CHECKING:
     from quire_server.keys import Keys
 
-PREFIX = struct.Struct("<I")
 LINGER = 5.0
 """Seconds for which what still comes of a request is thrown away once it is answered."""
 RELAYED = "quire.relayed"
@@ -97,12 +96,12 @@ class Relay:
         passing = asyncio.create_task(_pass_body(receive, writer))
         has_begun = False
         try:
-            writer.write(_piece(_written(scope)))
-            head = json.loads(await _read(reader))
+            writer.write(framed(_written(scope)))
+            head = json.loads(await read_body(reader))
             has_begun = True
             fields = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head["headers"]]
             await send({"type": "http.response.start", "status": head["status"], "headers": fields})
-            while piece := await _read(reader):
+            while piece := await read_body(reader):
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except (asyncio.IncompleteReadError, ConnectionError):
@@ -120,7 +119,7 @@ class Relay:
         async def receive() -> dict[str, Any]:
             nonlocal is_whole
             try:
-                piece = await _read(reader)
+                piece = await read_body(reader)
             except (asyncio.IncompleteReadError, ConnectionError):
                 return {"type": "http.disconnect"}
             is_whole = not piece
@@ -129,17 +128,17 @@ class Relay:
         async def send(message: Any) -> None:
             if message["type"] == "http.response.start":
                 fields = [(name.decode("latin-1"), value.decode("latin-1")) for name, value in message["headers"]]
-                writer.write(_piece(json.dumps({"status": message["status"], "headers": fields}).encode()))
+                writer.write(framed(json.dumps({"status": message["status"], "headers": fields}).encode()))
             elif message["type"] == "http.response.body":
                 if body := message.get("body", b""):
-                    writer.write(_piece(body))
+                    writer.write(framed(body))
                 if not message.get("more_body", False):
-                    writer.write(_piece(b""))
+                    writer.write(framed(b""))
             with contextlib.suppress(ConnectionError):  # who has left is heard of by `receive`
                 await writer.drain()
 
         try:
-            await self._entrance(_read_scope(await _read(reader)), receive, send)
+            await self._entrance(_read_scope(await read_body(reader)), receive, send)
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # it left before it had said what it wants
         finally:
@@ -151,9 +150,9 @@ async def _pass_body(receive: Receive, writer: asyncio.StreamWriter) -> None:
     with contextlib.suppress(ConnectionError):  # who answers has gone: the answer's reader hears of it
         while (message := await receive())["type"] == "http.request":
             if body := message.get("body", b""):
-                writer.write(_piece(body))
+                writer.write(framed(body))
             if not message.get("more_body", False):
-                writer.write(_piece(b""))
+                writer.write(framed(b""))
             await writer.drain()
         writer.close()
 
@@ -173,16 +172,6 @@ async def _away(scope: Scope, receive: Receive, send: Send) -> None:
 
     answer = error_answer(envelope(AWAY, HTTPStatus.SERVICE_UNAVAILABLE), {"Retry-After": "1"})
     await answer(scope, receive, send)
-
-
-async def _read(reader: asyncio.StreamReader) -> bytes:
-    """The next piece."""
-    (length,) = PREFIX.unpack(await reader.readexactly(PREFIX.size))
-    return await reader.readexactly(length)
-
-
-def _piece(body: bytes) -> bytes:
-    return PREFIX.pack(len(body)) + body
 
 
 def _written(scope: Scope) -> bytes:

@@ -18,13 +18,13 @@ import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, Process
-from collections import deque
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Self
 
 from quire_engine.config import EngineConfig
 from quire_engine.errors import EngineStopped
+from quire_engine.link.deaths import Deaths
 from quire_engine.link.gated import GatedLink
 from quire_engine.link.hub import Hub, Member
 from quire_engine.link.process import ProcessLink, end_process, exit_words
@@ -91,9 +91,7 @@ class Workers:
         self._settings = settings
         self._listener = listener
         self._name = name
-        self._limit = config.max_engine_deaths
-        self._window = config.engine_death_window
-        self._deaths: deque[float] = deque()
+        self._deaths = Deaths(config.max_engine_deaths, config.engine_death_window)
         self._keepers: list[asyncio.Task[None]] = []
         self._is_closing = False
         self._exits: list[int] = []
@@ -225,15 +223,10 @@ class Workers:
 
     def _may_begin_again(self, reason: str) -> bool:
         """Whether a worker is to be started again, another one having ended by itself now."""
-        now = time.monotonic()
-        self._deaths.append(now)
-        while self._deaths[0] < now - self._window:
-            self._deaths.popleft()
-        if len(self._deaths) < self._limit:
+        if not self._deaths.count(time.monotonic()):
             logger.error("%s It is started again; whom it answered has lost the connection.", reason)
             return True
-        often = f"That makes {len(self._deaths)} within {self._window:g} seconds: it is not started again."
-        self._problem = f"{reason} {often}"
+        self._problem = f"{reason} {self._deaths.verdict}"
         self.broken.set()
         return False
 

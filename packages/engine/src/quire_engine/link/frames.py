@@ -8,6 +8,7 @@ Up:    Ready or Failed, then one Report for each step, and a Trial before each s
 from __future__ import annotations
 
 import struct
+from asyncio import StreamReader
 from typing import Any, TypeAlias
 
 import msgspec
@@ -137,8 +138,18 @@ _up: msgspec.msgpack.Decoder[Up] = msgspec.msgpack.Decoder(Up, dec_hook=from_wir
 
 def encode(message: msgspec.Struct) -> bytes:
     """A whole frame, length first: of the kinds above, or of those that a hub has besides."""
-    body = _encoder.encode(message)
+    return framed(_encoder.encode(message))
+
+
+def framed(body: bytes) -> bytes:
+    """A body, length first."""
     return PREFIX.pack(len(body)) + body
+
+
+async def read_body(reader: StreamReader) -> bytes:
+    """The next frame without its length. IncompleteReadError or ConnectionError where there is none."""
+    (length,) = PREFIX.unpack(await reader.readexactly(PREFIX.size))
+    return await reader.readexactly(length)
 
 
 def decode_down(body: bytes) -> Down:

@@ -28,7 +28,7 @@ from quire_engine.errors import (
     QuireError,
     RequestError,
 )
-from quire_engine.link.frames import PREFIX, Abort, Add, Report, ResetPrefixCache, encode, from_wire
+from quire_engine.link.frames import Abort, Add, Report, ResetPrefixCache, encode, from_wire, read_body
 from quire_engine.link.supervised import EngineState
 from quire_engine.sequence import FinishReason
 
@@ -192,8 +192,7 @@ class Peer:
         """The next frame that is neither a question nor an answer. PeerGone if there will be none."""
         try:
             while True:
-                (length,) = PREFIX.unpack(await self._reader.readexactly(PREFIX.size))
-                frame = _decoder.decode(await self._reader.readexactly(length))
+                frame = _decoder.decode(await read_body(self._reader))
                 if isinstance(frame, Ask):
                     self._begin_answer(frame)
                 elif isinstance(frame, Answer):

@@ -19,7 +19,6 @@ from tempfile import TemporaryDirectory
 from quire_engine.config import Decisions, EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported
 from quire_engine.link.frames import (
-    PREFIX,
     Beat,
     Command,
     Down,
@@ -33,6 +32,7 @@ from quire_engine.link.frames import (
     Trial,
     decode_up,
     encode,
+    read_body,
 )
 from quire_engine.link.watch import TICK, Hung, Watch
 
@@ -159,8 +159,7 @@ class Child:
         """The next frame that is for the link; lines for the log are logged. EngineStopped if the child has gone."""
         try:
             while True:
-                (length,) = PREFIX.unpack(await self._reader.readexactly(PREFIX.size))
-                message = decode_up(await self._reader.readexactly(length))
+                message = decode_up(await read_body(self._reader))
                 if not isinstance(message, Logged):
                     return message
                 _log(message)

@@ -20,6 +20,7 @@ from typing import Literal, TypeAlias
 from quire_engine.config import Decisions, EngineConfig, as_settled
 from quire_engine.errors import EngineStopped
 from quire_engine.link.base import Link, LinkStarter
+from quire_engine.link.deaths import Deaths
 from quire_engine.link.frames import Abort, Add, Command, Report
 from quire_engine.link.journal import Journal
 
@@ -45,7 +46,8 @@ class SupervisedLink:
         self._config = as_settled(config, link.decisions)
         self._start_link = start
         self._limit = config.max_engine_deaths if link.is_replaceable else 1
-        self._window = config.engine_death_window
+        self._deaths = Deaths(self._limit, config.engine_death_window)
+        """Engines that ended by themselves."""
         self._link: Link | None = link
         self._left: Link | None = None
         """The link to an engine that has ended, until it is closed."""
@@ -58,8 +60,6 @@ class SupervisedLink:
         self._journal = Journal(config.seed, seats=link.decisions.max_num_seqs)
         self._news: deque[Report] = deque()
         """What came about without an engine, and was not received yet."""
-        self._deaths: deque[float] = deque()
-        """When engines ended by themselves, within the window."""
         self._broken_at = 0.0
         """When there was an engine last."""
         self._is_wanted = True
@@ -221,14 +221,9 @@ class SupervisedLink:
 
     def _count_death(self, reason: str) -> None:
         """An engine ended by itself, or did not start. EngineStopped if that happened too often."""
-        now = monotonic()
-        self._deaths.append(now)
-        while self._deaths[0] < now - self._window:
-            self._deaths.popleft()
-        if len(self._deaths) >= self._limit:
+        if self._deaths.count(monotonic()):
             self._turn("stopped")
-            often = f" That makes {len(self._deaths)} within {self._window:g} seconds: it is not started again."
-            raise EngineStopped(reason + often * (self._limit > 1))
+            raise EngineStopped(f"{reason} {self._deaths.verdict}" if self._limit > 1 else reason)
         self._begin_again(reason)
 
     def _begin_again(self, reason: str) -> None:
