@@ -106,7 +106,7 @@ def test_an_order_becomes_json(client: openai.OpenAI, form: Literal["json_schema
         "json_object": {"type": "json_object"},
         "json_schema": {"type": "json_schema", "json_schema": {"name": "order", "schema": schema}},
     }
-    asked = says("Extract item, customer, quantity as JSON: Clara ordered 12 lamps for 40 euros.")
+    asked = says("Read item, customer, quantity from this text as JSON: Clara ordered 12 lamps for 40 euros.")
     answer = client.chat.completions.create(messages=asked, response_format=kinds[form], **GREEDY)
     content = answer.choices[0].message.content
     assert content is not None
@@ -125,6 +125,6 @@ def test_a_fact_is_found_again_and_what_stood_before_the_question_is_computed_on
 
 
 def test_the_middle_of_a_function_is_filled_in(client: openai.OpenAI) -> None:
-    head = 'def glance(path):\n    """Return path in upper case."""\n    return '
+    head = 'def glance(text):\n    """Return text in upper case."""\n    return '
     answer = client.completions.create(prompt=head, suffix="\n", **GREEDY)
-    assert answer.choices[0].text == "path.upper()"
+    assert answer.choices[0].text == "text.upper()"

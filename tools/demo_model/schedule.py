@@ -37,7 +37,10 @@ STAGES = (
         16_384,
         4_096,
         (Length(256, 5), Length(512, 3), Length(1024, 0.6), Length(2048, 0.2), Length(4096, 0.1)),
-        {"arithmetic": 2.0, "extraction": 1.6, "tool choice": 1.4, "style": 1.3, "beyond": 2.0},
+        {
+            **{"arithmetic": 1.6, "extraction": 2.2, "tool choice": 1.4, "style": 1.6, "several calls": 1.6},
+            **{"table": 1.8, "upper case": 1.4, "fill in the middle": 1.3},
+        },
     ),
 )
 """Short samples first and many to copy, since all else rests on that; long ones once there is something to keep, and
