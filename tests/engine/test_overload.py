@@ -5,8 +5,10 @@ In simulated time, so that what is seen here depends on no machine; benchmarks/o
 
 from __future__ import annotations
 
+from math import sin
+
 import pytest
-from tests.support.simulated import Load, Simulation
+from tests.support.simulated import Load, Pace, Simulation
 
 from quire_engine.errors import DeadlineUnreachable, Overloaded
 
@@ -40,6 +42,14 @@ def test_requests_of_all_lengths_keep_their_deadlines(within: float) -> None:
     assert simulation.kept >= 0.95
     assert sum(fate.reason == "length" for fate in simulation.fates) >= rate * SECONDS  # the shorter ones, that is
     assert simulation.tokens(SECONDS) >= 0.85 * tokens * SECONDS
+
+
+@pytest.mark.parametrize("times", [2, 4])
+def test_a_machine_that_wavers_keeps_what_was_promised(times: int) -> None:
+    rate, _ = capacity(ALIKE)
+    simulation = Simulation(pace=Pace(slower=lambda now: 1 + 0.25 * sin(now / 6) + 0.1 * sin(now)))
+    Load(rate=times * rate, within=5.0, **ALIKE).put_on(simulation, SECONDS)
+    assert simulation.kept >= 0.97
 
 
 def test_below_capacity_nobody_is_refused() -> None:

@@ -7,6 +7,8 @@ and how long their prompts; neither what they ask for nor what is computed of th
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
@@ -25,34 +27,46 @@ AS_LONG_AS_ASKED: frozenset[FinishReason] = frozenset({"stop", "length"})
 BY_THEMSELVES: frozenset[FinishReason] = AS_LONG_AS_ASKED | {"timeout"}
 """How answers end that took as long as they were to take, or longer."""
 
-LONGER, SHORTER = 0.05, -0.05 / 32
-"""How the logarithm of caution changes with an answer that took longer than expected, or not: one in 33 will."""
-MOST_CAUTION = 4.0
-"""Times as long as foretold, at most, that an answer is expected to take."""
+LEAST_CAUTION, MOST_CAUTION = 1.1, 4.0
+"""Times as long as foretold, at least and at most, that an answer is expected to take: machines waver."""
+LESSONS, EXCEPTIONS = 512, 0.02
+"""Answers that are remembered, and the share of these that may have taken longer than expected; two may in any case."""
 FORGETTING = 30.0
-"""Seconds without a lesson after which half of caution is gone: whoever is refused teaches nothing."""
+"""Seconds without a lesson after which half of what was learned is gone: whoever is refused teaches nothing."""
 
 
-@dataclass(slots=True)
 class Caution:
-    """Times as long as foretold that an answer is expected to take: learned from those that ended, and forgotten."""
+    """Times as long as foretold that an answer is expected to take, judged by the last ones that ended.
 
-    logarithm: float = 0.0
-    learned: float = 0.0
-    """When, last."""
+    A line that is a tenth shorter than it might be costs no speed, and what it is short of is what a machine wavers by.
+    So caution stays as high as nearly all of the answers remembered need it, however many of them came in time since.
+    """
+
+    def __init__(self) -> None:
+        self._lessons: deque[float] = deque()
+        """How many times as long as foretold answers took, the newest last."""
+        self._sorted: list[float] = []
+        self._learned = 0.0
+        """When, last."""
 
     def at(self, now: float) -> float:
-        """1 where all takes as long as foretold."""
-        return math.exp(self._left(now))
+        """What to expect."""
+        allowed = max(2, int(EXCEPTIONS * len(self._sorted)))
+        needed = self._sorted[-1 - allowed] if len(self._sorted) > allowed else LEAST_CAUTION
+        excess = min(max(needed, LEAST_CAUTION), MOST_CAUTION) / LEAST_CAUTION
+        return LEAST_CAUTION * math.pow(excess, math.pow(0.5, self._pauses(now)))
 
-    def learn(self, took_longer: bool, now: float) -> None:
-        """One answer has ended, and took longer than expected or not."""
-        changed = self._left(now) + (LONGER if took_longer else SHORTER)
-        self.logarithm = min(max(changed, 0.0), math.log(MOST_CAUTION))
-        self.learned = now
+    def learn(self, times: float, now: float) -> None:
+        """One answer has ended, and took so many times as long as foretold."""
+        kept = min(len(self._lessons) >> self._pauses(now), LESSONS - 1)
+        while len(self._lessons) > kept:
+            del self._sorted[bisect_left(self._sorted, self._lessons.popleft())]
+        self._lessons.append(times)
+        insort(self._sorted, times)
+        self._learned = now
 
-    def _left(self, now: float) -> float:
-        return self.logarithm * math.pow(0.5, (now - self.learned) // FORGETTING)
+    def _pauses(self, now: float) -> int:
+        return int((now - self._learned) // FORGETTING)
 
 
 @dataclass(slots=True)
@@ -173,7 +187,10 @@ class Gate:
         caution = self.caution.at(now)
         is_telling = ticket.pauses == self._pauses and BY_THEMSELVES.issuperset(reasons)
         if is_telling and ticket.is_close(caution):
-            self.caution.learn(now - ticket.joined > caution * ticket.foretold, now)
+            left = 0.0
+            if "timeout" in reasons:  # what it lacks would have taken longer still
+                left = self.forecast.decode((ticket.answer - tokens) / len(reasons))
+            self.caution.learn((now - ticket.joined + left) / ticket.foretold, now)
 
     def _leave_line(self, ticket: Ticket) -> Standing:
         self.waiting_tokens -= ticket.tokens
