@@ -39,7 +39,7 @@ FLAGS = (
 STEERED = f"--logits-processors={extension.STEER}"
 """What cannot go with the rest: a server that applies code to every request searches with no beams."""
 
-CROWD_LENGTH = 96
+CROWD_LENGTH = 256
 """Tokens of each request of a crowd."""
 
 
