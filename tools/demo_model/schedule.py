@@ -38,8 +38,14 @@ STAGES = (
         4_096,
         (Length(256, 5), Length(512, 3), Length(1024, 0.6), Length(2048, 0.2), Length(4096, 0.1)),
         {
-            **{"arithmetic": 1.6, "extraction": 2.2, "tool choice": 1.4, "style": 1.6, "several calls": 1.6},
-            **{"table": 1.8, "upper case": 1.4, "fill in the middle": 1.3},
+            "arithmetic": 1.6,
+            "extraction": 2.2,
+            "tool choice": 1.4,
+            "style": 1.6,
+            "several calls": 1.6,
+            "table": 1.8,
+            "upper case": 1.4,
+            "fill in the middle": 1.3,
         },
     ),
 )
