@@ -85,8 +85,8 @@ def field(part: Part, name: str) -> Field:
         case "flag":
             value, schema = part.below(0.5), {"type": "boolean"}
             sentence = part.say(
-                "{the|its|this} $label is $value.|{|it is } $value {that it|whether it} is $label.|$label: $value."
-                "|{the|its|this|a} {field|mark|switch} $label {is|was} $value.",
+                "{{the|its|this} $label is $value.|it is $value that it is $label.|$label: $value."
+                "|{the|its|this|a} {field|mark|switch} $label {is|was} $value.}",
                 label=label,
                 value="yes" if value else "no",
             )
