@@ -252,8 +252,8 @@ def test_answers_that_end_by_their_deadline_make_cautious() -> None:
 def test_caution_fades_where_nobody_teaches_it() -> None:
     line, foretold = taught(100, took=0.45)
     with pytest.raises(DeadlineUnreachable):
-        join(line, 100, now=101.0, deadline=101.0 + 1.2 * foretold)
-    join(line, 100, now=300.0, deadline=300.0 + 1.2 * foretold)
+        join(line, 100, now=101.0, deadline=101.0 + 1.3 * foretold)
+    join(line, 100, now=300.0, deadline=300.0 + 1.3 * foretold)
 
 
 def test_a_pause_of_the_engine_says_nothing_of_its_speed() -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any, Literal, TypeAlias
 
 import httpx
@@ -39,7 +39,7 @@ FLAGS = (
 STEERED = f"--logits-processors={extension.STEER}"
 """What cannot go with the rest: a server that applies code to every request searches with no beams."""
 
-CROWD_LENGTH = 256
+CROWD_LENGTH = 768
 """Tokens of each request of a crowd."""
 
 
@@ -102,18 +102,23 @@ class Matrix:
     def _crowded(self, probe: Probe, path: str, body: Body) -> Answer:
         """The answer to a body that is sent once a crowd stands in line."""
         with ThreadPoolExecutor(probe.crowd) as pool:
-            in_line = Barrier(probe.crowd + 1, timeout=60)
-            crowd = [pool.submit(self._stand_in_line, in_line) for _ in range(probe.crowd)]
+            in_line, answered = Barrier(probe.crowd + 1, timeout=60), Event()
+            crowd = [pool.submit(self._stand_in_line, in_line, answered) for _ in range(probe.crowd)]
             in_line.wait()
-            answer = self._post(path, body)
-            return replace(answer, overtook=sum(not each.done() for each in crowd))
+            try:
+                answer = self._post(path, body)
+                return replace(answer, overtook=sum(not each.done() for each in crowd))
+            finally:
+                answered.set()
 
-    def _stand_in_line(self, in_line: Barrier) -> None:
+    def _stand_in_line(self, in_line: Barrier, answered: Event) -> None:
+        """One of a crowd: it stays until all of its answer is there, or nobody is measured by it any more."""
         body = {**ALWAYS["CompletionRequest"], "max_tokens": CROWD_LENGTH, "stream": True}
         with self.client.stream("POST", ROUTES["CompletionRequest"], json=body) as answer:
             in_line.wait()
             for _ in answer.iter_raw():
-                pass
+                if answered.is_set():
+                    return
 
     def _learn(self, model: str | None) -> Facts:
         """Ask what the probes must know of the model."""

@@ -27,9 +27,9 @@ AS_LONG_AS_ASKED: frozenset[FinishReason] = frozenset({"stop", "length"})
 BY_THEMSELVES: frozenset[FinishReason] = AS_LONG_AS_ASKED | {"timeout"}
 """How answers end that took as long as they were to take, or longer."""
 
-LEAST_CAUTION, MOST_CAUTION = 1.1, 4.0
+LEAST_CAUTION, MOST_CAUTION = 1.2, 4.0
 """Times as long as foretold, at least and at most, that an answer is expected to take: machines waver."""
-LESSONS, EXCEPTIONS = 512, 0.02
+LESSONS, EXCEPTIONS = 512, 0.01
 """Answers that are remembered, and the share of these that may have taken longer than expected; two may in any case."""
 FORGETTING = 30.0
 """Seconds without a lesson after which half of what was learned is gone: whoever is refused teaches nothing."""
@@ -38,7 +38,7 @@ FORGETTING = 30.0
 class Caution:
     """Times as long as foretold that an answer is expected to take, judged by the last ones that ended.
 
-    A line that is a tenth shorter than it might be costs no speed, and what it is short of is what a machine wavers by.
+    A line that is shorter than it might be costs no speed, and what it is short of is what a machine wavers by.
     So caution stays as high as nearly all of the answers remembered need it, however many of them came in time since.
     """
 
