@@ -253,7 +253,10 @@ def test_caution_fades_where_nobody_teaches_it() -> None:
     line, foretold = taught(100, took=0.45)
     with pytest.raises(DeadlineUnreachable):
         join(line, 100, now=101.0, deadline=101.0 + 1.3 * foretold)
+    faded = line.caution.at(300.0)
     join(line, 100, now=300.0, deadline=300.0 + 1.3 * foretold)
+    line.ended(100, 300.0 + foretold, ["length"], 11)
+    assert line.caution.at(301.0) == pytest.approx(faded)  # one lesson does not bring back what was forgotten
 
 
 def test_a_pause_of_the_engine_says_nothing_of_its_speed() -> None:

@@ -53,13 +53,14 @@ class Caution:
         """What to expect."""
         allowed = max(2, int(EXCEPTIONS * len(self._sorted)))
         needed = self._sorted[-1 - allowed] if len(self._sorted) > allowed else LEAST_CAUTION
-        excess = min(max(needed, LEAST_CAUTION), MOST_CAUTION) / LEAST_CAUTION
-        return LEAST_CAUTION * math.pow(excess, math.pow(0.5, self._pauses(now)))
+        return _faded(needed, self._pauses(now))
 
     def learn(self, times: float, now: float) -> None:
         """One answer has ended, and took so many times as long as foretold."""
-        kept = min(len(self._lessons) >> self._pauses(now), LESSONS - 1)
-        while len(self._lessons) > kept:
+        if pauses := self._pauses(now):
+            self._lessons = deque(_faded(each, pauses) for each in self._lessons)
+            self._sorted = sorted(self._lessons)
+        if len(self._lessons) == LESSONS:
             del self._sorted[bisect_left(self._sorted, self._lessons.popleft())]
         self._lessons.append(times)
         insort(self._sorted, times)
@@ -67,6 +68,11 @@ class Caution:
 
     def _pauses(self, now: float) -> int:
         return int((now - self._learned) // FORGETTING)
+
+
+def _faded(times: float, pauses: int) -> float:
+    """What is left of a lesson after so many pauses, within the bounds of caution."""
+    return LEAST_CAUTION * math.pow(min(max(times, LEAST_CAUTION), MOST_CAUTION) / LEAST_CAUTION, math.pow(0.5, pauses))
 
 
 @dataclass(slots=True)
