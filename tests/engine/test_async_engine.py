@@ -4,21 +4,19 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.support import scripted
 from tests.support.letters import write_letters
+from tests.support.links import in_a_process, in_a_thread
 from tests.support.loop import run
 from tests.support.requests import generate_request, submission
 
 from quire_engine.async_engine import AsyncEngine, RequestOutputs
 from quire_engine.config import EngineConfig
 from quire_engine.errors import ConfigError, EngineStopped, ModelNotSupported, Overloaded, PromptTooLong
-from quire_engine.link.process import ProcessLink
-from quire_engine.link.thread import ThreadLink
 from quire_engine.sequence import Terms
 from quire_engine.stats import Stats
 from quire_engine.text.output import Output
@@ -26,8 +24,7 @@ from quire_engine.text.output import Output
 
 @asynccontextmanager
 async def engine_in_a_thread(load: str = "load_scripted", **config: Any) -> AsyncIterator[AsyncEngine]:
-    start = partial(ThreadLink.start, factory=getattr(scripted, load))
-    engine = await AsyncEngine.start(EngineConfig(**{"skip_tokenizer_init": True} | config), start)
+    engine = await AsyncEngine.start(EngineConfig(**{"skip_tokenizer_init": True} | config), in_a_thread(load))
     try:
         yield engine
     finally:
@@ -72,7 +69,7 @@ def test_an_answer_comes_piece_by_piece_and_ends() -> None:
 
 def test_an_engine_in_a_process_answers_alike() -> None:
     async def scenario() -> list[Output]:
-        start = partial(ProcessLink.start, factory="tests.support.scripted:load_scripted")
+        start = in_a_process()
         engine = await AsyncEngine.start(EngineConfig(skip_tokenizer_init=True), start)
         outputs = await collect(await engine.submit(generate_request([1, 2, 3], max_tokens=5)))
         await engine.close()
@@ -249,7 +246,7 @@ def test_a_step_that_fails_ends_its_requests_and_the_engine_goes_on() -> None:
 
 def test_an_engine_that_dies_wakes_everyone_and_takes_no_more() -> None:
     async def scenario() -> None:
-        start = partial(ProcessLink.start, factory="tests.support.scripted:load_mortal")
+        start = in_a_process("load_mortal")
         engine = await AsyncEngine.start(EngineConfig(skip_tokenizer_init=True, max_engine_deaths=1), start)
         waiting = [collect(await engine.submit(generate_request([1 + i], max_tokens=9))) for i in range(3)]
         ended = await asyncio.gather(*waiting, return_exceptions=True)
