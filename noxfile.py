@@ -33,6 +33,7 @@ SUITES = {
     "engine": ("tests/engine", "tests/equivalence"),
     "server": ("tests/server", "tests/e2e", "tests/tools", "tests/architecture"),
 }
+WORKERS = ("-n", str(min(os.cpu_count() or 1, 4)), "--dist", "loadfile")  # a file's tests share what it made
 GROUPS = nox.project.load_toml(ROOT / "pyproject.toml")["dependency-groups"]
 PROJECTS = {name: nox.project.load_toml(ROOT / "packages" / name / "pyproject.toml") for name in PACKAGES}
 
@@ -88,7 +89,7 @@ def tests(session: nox.Session, package: str) -> None:
     """One package's tests beside nothing but its own dependencies; the server's session runs the cross-package ones."""
     install(session, *closure(package))
     # One thread a process: these machines are small, and tests compare tokens, not speed.
-    session.run("pytest", *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", *WORKERS, *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session
@@ -129,7 +130,7 @@ def floors(session: nox.Session, package: str) -> None:
     session.install(*olds, f"./packages/{package}{EXTRAS.get(package, '')}", *GROUPS["test"])
     if package != "kernels":
         session.install(floor_of("protocol", "pydantic"))
-    session.run("pytest", *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    session.run("pytest", *WORKERS, *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 def admitted(package: str, name: str) -> SpecifierSet:

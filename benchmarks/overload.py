@@ -1,6 +1,6 @@
 """Twice as much load as a real server can carry, with deadlines: who is let in must be served in time.
 
-usage: python -m benchmarks.overload [--seconds 120] [--times 2] [--within 8] [--seats 16] [--json auto]
+usage: python -m benchmarks.overload [--shape 0.6b] [--seconds 120] [--times 2] [--within 8] [--seats 16] [--json auto]
 
 First the server is kept full by clients that wait for their answers: that is its capacity. Then requests come at random
 moments, so many times as fast, whatever becomes of those before (open loop), each with a deadline. What must hold: of
@@ -11,6 +11,7 @@ reasons if anything does not hold.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import time
 from collections.abc import Callable
@@ -20,9 +21,12 @@ from typing import Any
 
 from benchmarks.bench import Row, arguments, finish, median
 from benchmarks.servers import Server, quire
+from benchmarks.shapes import SHAPES, checkpoint
 from benchmarks.streams import Told, stream
 
 MODEL = "served"
+EMBEDDED = "embedded"
+"""The model that comes with the package: so small that front end and clients need a third of the machine for it."""
 VOCABULARY = range(10, 600)
 GROWTH = 32 * 2**20
 """Bytes that the server may grow by, once it has seen a quarter of the load."""
@@ -34,8 +38,7 @@ KEPT, SPEED, REFUSAL = 0.95, 0.95, 0.1
 class Answers:
     """What came back, and when the clock said so."""
 
-    whole: list[tuple[float, int]] = field(default_factory=list)
-    """When each whole answer ended, and its tokens."""
+    whole: list[Told] = field(default_factory=list)
     late: int = 0
     refusals: list[float] = field(default_factory=list)
     """Seconds of each."""
@@ -49,13 +52,17 @@ class Answers:
         elif told.status == 504 or told.tokens < asked:
             self.late += 1
         elif told.status == 200 and told.complete:
-            self.whole.append((now, told.tokens))
+            self.whole.append(told)
         else:
             self.strange.append(f"{told.status}: {told.events[-1:]}")
 
     def rate(self, began: float, ended: float) -> float:
-        """Tokens of whole answers in a second of this time."""
-        return sum(tokens for when, tokens in self.whole if began <= when <= ended) / (ended - began)
+        """Tokens of whole answers in a second of this time; by when each came, as answers end in waves."""
+        within = (
+            told.tokens * sum(began <= when <= ended for when in told.arrivals) / len(told.arrivals)
+            for told in self.whole
+        )
+        return sum(within) / (ended - began)
 
 
 @dataclass(frozen=True)
@@ -160,22 +167,35 @@ class Flood:
         return [*told, Row({"what": "memory grew by"}, "MiB", growth, goal=GROWTH / 2**20)]
 
 
+def model(options: argparse.Namespace) -> tuple[str, ...]:
+    """The flags that have the model served, with little room: all of it is in use before memory is looked at."""
+    length = options.prompt + options.answer
+    if options.shape == EMBEDDED:
+        return ("--max-model-len", str(length))
+    shape = SHAPES[options.shape]
+    room = int(2 * options.seats * shape.cache_bytes(length))
+    folder = str(checkpoint(shape, options.cache))
+    return ("--model", folder, "--max-model-len", str(length), "--kv-cache-memory-bytes", str(room))
+
+
 def main() -> None:
     """Put the load on, print, write."""
     parser = arguments(__doc__)
+    parser.add_argument("--shape", choices=(EMBEDDED, *SHAPES), default="0.6b", help="the model that is served")
     parser.add_argument("--seconds", type=float, default=120)
     parser.add_argument("--times", type=float, default=2, help="load, as a multiple of the capacity")
     parser.add_argument("--within", type=float, default=8, help="seconds to the deadline")
     parser.add_argument("--seats", type=int, default=16, help="sequences that run together at most")
     parser.add_argument("--prompt", type=int, default=64, help="tokens")
-    parser.add_argument("--answer", type=int, default=128, help="tokens")
+    parser.add_argument("--answer", type=int, default=32, help="tokens")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    command = quire("--max-num-seqs", str(options.seats), "--max-model-len", "1024", "--served-model-name", MODEL)
+    flags = ("--max-num-seqs", str(options.seats), "--served-model-name", MODEL)
+    command = quire(*flags, *model(options))
     mix = Mix(options.prompt, options.answer, Random(options.seed))
     with Server(command, {"OMP_NUM_THREADS": str(options.threads)}) as server:
         address = server.address
-        rate, capacity = asyncio.run(fill(address, mix, 2 * options.seats, min(20.0, options.seconds)))
+        rate, capacity = asyncio.run(fill(address, mix, 2 * options.seats, min(30.0, options.seconds)))
         load = flood(address, mix, options.times * rate, options.seconds, options.within, server.memory)
         flooded = asyncio.run(load)
     finish("overload", options, flooded.rows(capacity), rate=options.times * rate)
