@@ -1,14 +1,16 @@
 """Ask the held-out questions through a real server with the openai client, at temperature 0; print exact match by task.
 
-usage: python -m tools.demo_model.evaluate [CHECKPOINT] [--base-url URL] [--each N] [--task NAME …] [--json FILE]
+usage: python -m tools.demo_model.evaluate [CHECKPOINT] [--flags=FLAGS] [--each N] [--task NAME …] [--json FILE]
 
-CHECKPOINT is a folder; without one, the model that comes with the package is asked. The dtype is float32.
+CHECKPOINT is a folder; without one, the model that comes with the package is asked. The dtype is float32, unless the
+flags say something else: `--flags="--dtype bfloat16 --quantization int8"`.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -121,9 +123,10 @@ def as_sent(message: Message) -> Message:
 
 
 @contextmanager
-def serving(checkpoint: Path | None) -> Iterator[str]:
-    """The address of a `quire serve` with this checkpoint, or with the embedded model."""
-    command = [sys.executable, "-m", "quire_server", "serve", *([str(checkpoint)] if checkpoint else []), *SERVER_FLAGS]
+def serving(checkpoint: Path | None, flags: list[str]) -> Iterator[str]:
+    """The address of a `quire serve` with this checkpoint, or with the embedded model, and these flags."""
+    served = [str(checkpoint)] if checkpoint else []
+    command = [sys.executable, "-m", "quire_server", "serve", *served, *SERVER_FLAGS, *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
         try:
             assert server.stdout is not None
@@ -152,6 +155,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("checkpoint", nargs="?", type=Path, help="a checkpoint folder; the embedded model when absent")
     parser.add_argument("--base-url", metavar="URL", help="a running server, without /v1")
+    parser.add_argument("--flags", type=shlex.split, default=[], help="further flags of quire serve, in one word")
     parser.add_argument("--each", type=int, default=EACH, help=f"questions of each task ({EACH})")
     parser.add_argument("--task", action="append", choices=names, help="only this task; may be repeated")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the scores here too")
@@ -160,7 +164,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.each < 1:
         parser.error(f"--each is {options.each}: ask at least one question of each task")
-    with nullcontext(options.base_url) if options.base_url else serving(options.checkpoint) as url:
+    with nullcontext(options.base_url) if options.base_url else serving(options.checkpoint, options.flags) as url:
         questioner = Questioner(url, holds_to_schema=options.schema)
         scores = [questioner.score(name, options.each) for name in tqdm(options.task or names, unit="task")]
     print(*table(scores), sep="\n")
