@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import logging
 import os
@@ -10,6 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from operator import attrgetter
 from queue import SimpleQueue
@@ -148,5 +150,18 @@ def find_factory(start: Start) -> EngineFactory:
     return cast(EngineFactory, attrgetter(name)(import_module(module)))
 
 
+def leave(exit_code: int) -> None:
+    """End this process with what was written, but without taking the interpreter apart.
+
+    That takes a while with torch in it, and Triton complains of what it has leaked itself.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # nobody reads it any more
+            stream.flush()
+    os._exit(exit_code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    exit_code = 1
+    atexit.register(lambda: leave(exit_code))  # the first one here, so called last
+    exit_code = main(sys.argv[1])
