@@ -10,7 +10,7 @@ from quire_engine.errors import ConfigError, PromptTooLong, RequestError
 from quire_engine.text.answers import Answers, reading_of
 from quire_engine.text.formats.events import Content, Reasoning
 from quire_engine.text.formats.reasoning import reasoning_format
-from quire_engine.text.template import Renderer
+from quire_engine.text.template import MOST_COUNTED, Renderer
 from quire_engine.text.tokenizer import Tokenizer
 from quire_protocol import (
     ChatCompletionRequest,
@@ -262,6 +262,48 @@ def test_a_prompt_that_leaves_no_room_is_too_long(renderer):
         assert error.param == "prompt"
         assert str(length) in str(error)
     assert refusal(renderer.render_chat, chat("word " * 100)).param == "messages"
+
+
+LONG = "".join(f"{number} words, and so on; " for number in range(5000))
+
+
+def test_of_a_prompt_that_is_far_too_long_no_more_is_tokenized_than_shows_that(renderer):
+    for render, request, field in (
+        (renderer.render_completion, CompletionRequest(prompt=LONG), "prompt"),
+        (renderer.render_completion, CompletionRequest(prompt=["a", LONG]), "prompt"),
+        (renderer.render_chat, chat(LONG), "messages"),
+    ):
+        error = refusal(render, request)
+        assert isinstance(error, PromptTooLong)
+        assert error.param is not None
+        assert error.param.startswith(field)
+        assert f"more than {2 * CONTEXT} tokens" in str(error)
+
+
+def test_a_prompt_of_many_characters_and_few_tokens_is_no_longer_than_that(tmp_path):
+    backend, word = byte_level_bpe(), f"<|{'x' * 100}|>"
+    backend.add_special_tokens([word])
+    tokenizer = Tokenizer.load(write_checkpoint(tmp_path, backend, eos_token="<|end|>"))
+    text = word * (CONTEXT - 1)
+    [generate] = Renderer(tokenizer, decisions()).render_completion(CompletionRequest(prompt=text))
+    assert generate.token_ids == tokenizer.encode(text)
+    assert len(generate.token_ids) == CONTEXT - 1
+
+
+@pytest.mark.parametrize("keep", [1, 20, -1])
+def test_the_end_of_a_long_prompt_is_that_of_the_whole(renderer, tokenizer, keep):
+    [generate] = renderer.render_completion(CompletionRequest(prompt=LONG, truncate_prompt_tokens=keep, max_tokens=4))
+    length = CONTEXT - 4 if keep == -1 else keep
+    assert generate.token_ids == tokenizer.encode(LONG)[-length:]
+    ids = renderer.render_chat(chat(LONG, truncate_prompt_tokens=keep, max_tokens=4)).token_ids
+    assert ids == renderer.tokenize(TokenizeChatRequest(messages=[{"role": "user", "content": LONG}]))[-length:]
+
+
+def test_a_text_is_tokenized_for_its_own_sake_up_to_a_size(renderer):
+    error = refusal(renderer.tokenize, TokenizeCompletionRequest(prompt="a" * (MOST_COUNTED + 1)))
+    assert (error.param, str(MOST_COUNTED) in str(error)) == ("prompt", True)
+    with_messages = TokenizeChatRequest(messages=[{"role": "user", "content": "a" * MOST_COUNTED}])
+    assert refusal(renderer.tokenize, with_messages).param == "messages"
 
 
 def test_an_echo_without_an_answer_draws_one_token_and_otherwise_none_is_refused(renderer):

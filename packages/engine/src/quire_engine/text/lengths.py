@@ -42,15 +42,24 @@ class Lengths:
             keep = self.context - max(answer.asked or 1, 1)
         return prompt[-keep:] if keep is not None and keep > 0 else prompt
 
+    @property
+    def far_too_many(self) -> int:
+        """Tokens of which nobody needs to know whether there are more: what a cut costs or adds is within them."""
+        return 2 * self.context
+
+    def too_long(self, tokens: str, prompt_field: str) -> PromptTooLong:
+        """What is wrong with a prompt that leaves no room for an answer."""
+        return PromptTooLong(
+            f"The prompt has {tokens} tokens, and the context of {self.context} has to hold the answer too. "
+            "Shorten it, set truncate_prompt_tokens, or start the server with a larger --max-model-len.",
+            param=prompt_field,
+        )
+
     def of_answer(self, answer: Answer, prompt: int, prompt_field: str) -> int:
         """The most tokens the answer to a prompt of this length may have."""
         room = self.context - prompt
         if room < 1:
-            raise PromptTooLong(
-                f"The prompt has {prompt} tokens, and the context of {self.context} has to hold the answer too. "
-                "Shorten it, set truncate_prompt_tokens, or start the server with a larger --max-model-len.",
-                param=prompt_field,
-            )
+            raise self.too_long(str(prompt), prompt_field)
         if answer.asked is not None and answer.asked > room and not answer.is_default:
             raise RequestError(
                 f"{answer.field} is {answer.asked}, but beside the prompt of {prompt} tokens the context of "

@@ -44,6 +44,12 @@ _RESERVED = frozenset(
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
+MOST_COUNTED = 2**22
+"""Characters of a text that is tokenized for its own sake: it takes seconds, and a gigabyte of memory."""
+
+_CHARACTERS, _MORE = 16, 4
+"""Characters for each token of the context that are tried of a longer text, and how many times as many then."""
+
 
 class Renderer:
     """Applies chat template, tokenizer and the checkpoint's sampling defaults to requests."""
@@ -92,7 +98,7 @@ class Renderer:
         answer = Answer("max_tokens", request.max_tokens)
         if request.max_completion_tokens is not None:
             answer = Answer("max_completion_tokens", request.max_completion_tokens)
-        ids = self._encode(prompt, request.add_special_tokens, "messages")
+        ids = self._encode_prompt(prompt, request.add_special_tokens, "messages", request.truncate_prompt_tokens)
         generate = self._generate(request, ids, answer, field="messages", request_id=request.request_id)
         return (
             generate if self._answers is None else ReadRequest.made(generate, *self._answers.planned(request, prompt))
@@ -148,8 +154,13 @@ class Renderer:
     def tokenize(self, request: TokenizeRequest) -> list[int]:
         """The ids of a text, or of the prompt that a conversation becomes."""
         if isinstance(request, TokenizeCompletionRequest):
-            return self._encode(request.prompt, request.add_special_tokens, "prompt")
-        return self._encode(self._apply_template(request), request.add_special_tokens, "messages")
+            text, field = request.prompt, "prompt"
+        else:
+            text, field = self._apply_template(request), "messages"
+        if len(text) > MOST_COUNTED:
+            problem = f"{field} has {len(text)} characters, and at most {MOST_COUNTED} are tokenized at a time"
+            raise RequestError(f"{problem}: send it in parts.", param=field)
+        return self._encode(text, request.add_special_tokens, field)
 
     def _apply_template(
         self,
@@ -228,18 +239,18 @@ class Renderer:
         """The token ids of each prompt that does not come as embeddings."""
         if request.prompt_embeds and not request.prompt:
             return []
-        return (
-            self._around_gaps(request) if request.suffix else self._encoded(request.prompt, request.add_special_tokens)
-        )
+        if request.suffix:
+            return self._around_gaps(request)
+        return self._encoded(request.prompt, request.add_special_tokens, request.truncate_prompt_tokens)
 
-    def _encoded(self, prompt: Prompt, add_special_tokens: bool) -> list[list[int]]:
-        """The token ids of each prompt: one or several, each as text or as ids."""
+    def _encoded(self, prompt: Prompt, add_special_tokens: bool, keep: int | None = None) -> list[list[int]]:
+        """The token ids of each prompt: one or several, each as text or as ids; all of which the last are kept."""
         if not prompt:
             raise RequestError("prompt is empty: give a text, token ids, or a list of either.", param="prompt")
         is_one = isinstance(prompt, str) or isinstance(prompt[0], int)
         prompts = cast("list[str | list[int]]", [prompt] if is_one else prompt)
         return [
-            self._encode(one, add_special_tokens, "prompt" if is_one else f"prompt.{place}")
+            self._encode_prompt(one, add_special_tokens, "prompt" if is_one else f"prompt.{place}", keep)
             if isinstance(one, str)
             else one
             for place, one in enumerate(prompts)
@@ -255,7 +266,7 @@ class Renderer:
                 "out, or write into prompt what the model knows.",
                 param="suffix",
             )
-        self._encode(request.suffix, False, "suffix")  # refuses what is no text
+        self._encode_prompt(request.suffix, False, "suffix", None)  # refuses what is no text, or too much
         prefixes = self._encoded(request.prompt, add_special_tokens=False)
         special = request.add_special_tokens
         return [self._infill.prompt(prefix, request.suffix, add_special_tokens=special) for prefix in prefixes]
@@ -273,6 +284,23 @@ class Renderer:
                 "or ask for prompt_logprobs.",
                 param="logprobs",
             )
+
+    def _encode_prompt(self, text: str, add_special_tokens: bool, field: str, keep: int | None) -> list[int]:
+        """The ids of a prompt of which the last `keep` are kept, None for all. PromptTooLong if those are far too many.
+
+        A megabyte takes seconds, and two hundred megabytes of memory. So of a long text a part is tried first: the end
+        of one that is to be cut, which is all that matters; else the beginning, which never is fewer tokens for what
+        follows, but for those at the cut.
+        """
+        size = _CHARACTERS * self._lengths.context
+        while size < len(text):
+            ids = self._encode(text[:size] if keep is None else text[-size:], add_special_tokens, field)
+            if len(ids) > self._lengths.far_too_many:
+                if keep is None:
+                    raise self._lengths.too_long(f"more than {self._lengths.far_too_many}", field)
+                return ids
+            size *= _MORE
+        return self._encode(text, add_special_tokens, field)
 
     def _encode(self, text: str, add_special_tokens: bool, field: str) -> list[int]:
         try:
