@@ -62,6 +62,21 @@ class Talkative:
             await asyncio.sleep(0)
 
 
+async def told(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with the field that it is sent."""
+    await answer(send, dict(scope["headers"])[b"x-word"])
+
+
+def test_spaces_around_a_fields_value_are_none_of_it() -> None:
+    async def check() -> None:
+        async with listening(told) as server, server.client() as client:
+            for value in (b"a b", b"  a b", b"a b \t "):
+                client.send(request("/", b"", b"X-Word:" + value))
+                assert await client.answer() == (200, b"a b")
+
+    run(check())
+
+
 def test_a_connection_serves_one_request_after_the_other() -> None:
     async def check() -> None:
         async with listening(echo) as server, server.client() as client:

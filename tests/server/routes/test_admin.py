@@ -48,7 +48,7 @@ def test_an_engine_that_sleeps_is_healthy_but_not_ready_and_answers_after_it_wok
     assert admin.post("/v1/completions", **ASK)["choices"] == expected
 
 
-@pytest.mark.parametrize("query", ["sleep?level=0", "sleep?level=3", "wake_up?tags=weights"])
+@pytest.mark.parametrize("query", ["sleep?level=0", "sleep?level=3", "sleep?mode=abort", "wake_up?tags=weights"])
 def test_what_cannot_be_done_in_parts_is_refused(admin: Api, query: str) -> None:
     answer = admin.request("POST", f"/{query}", headers=BOSS)
     assert error_of(answer)["code"] == 400

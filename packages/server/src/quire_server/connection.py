@@ -27,6 +27,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from quire_server.descriptors import most_connections
 from quire_server.errors import envelope, error_answer
+from quire_server.gathered import Gathered
 from quire_server.settings import ServerSettings
 from quire_server.shortcut import SHORTCUT, WRITER, shortcut_of
 
@@ -94,6 +95,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first request, or say that there are too many clients."""
         super().connection_made(transport)
+        self.transport: Gathered = Gathered(transport, self.loop)
         too_many = len(self.connections) - self.patience.connections
         if too_many > TOLD:
             self.has_ended = True
@@ -128,6 +130,10 @@ class Connection(HttpToolsProtocol):
             self._look_at_head(len(data))
             self._look_at_what_waits(len(data))
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One field. Spaces behind its value are none of it (RFC 9110, section 5.5); the parser leaves them there."""
+        super().on_header(name, value.rstrip(b" \t"))
+
     def on_headers_complete(self) -> None:
         """Look at a head's size before anybody looks at what it says."""
         self._in_head = self._began_in_head = False
@@ -143,7 +149,7 @@ class Connection(HttpToolsProtocol):
         if not self.parser.should_upgrade():
             super().on_headers_complete()
             if self.scope["method"] != "HEAD":
-                self.scope["extensions"] = {SHORTCUT: {WRITER: ChunkWriter(self.cycle)}}
+                self.scope["extensions"] = {SHORTCUT: {WRITER: ChunkWriter(self.cycle, self.transport)}}
             if not self.pipeline:
                 self._running = self.cycle
 
@@ -319,9 +325,9 @@ class ChunkWriter:
 
     __slots__ = ("_cycle", "_transport", "is_free", "written")
 
-    def __init__(self, cycle: RequestResponseCycle) -> None:
+    def __init__(self, cycle: RequestResponseCycle, transport: Gathered) -> None:
         self._cycle = cycle
-        self._transport = cycle.transport
+        self._transport = transport
         self.is_free = False
         """Whether it was when last looked at: the connection looks whenever that may have changed."""
         self.written = 0
@@ -336,7 +342,7 @@ class ChunkWriter:
     def write(self, body: bytes) -> None:
         """One chunk."""
         self.written += len(body)
-        self._transport.write(b"%x\r\n%b\r\n" % (len(body), body))
+        self._transport.write_now(b"%x\r\n%b\r\n" % (len(body), body))
 
 
 def taken(transport: asyncio.Transport) -> int:

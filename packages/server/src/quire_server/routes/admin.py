@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 
 from quire_engine.errors import RequestError
+from quire_protocol.problems import shown
 from quire_server.dependencies import ServingDep
 from quire_server.routes.documented import REFUSED
 
@@ -23,11 +24,18 @@ async def reset_prefix_cache(serving: ServingDep) -> dict[str, bool]:
 async def sleep(
     serving: ServingDep,
     level: Annotated[int, Query(ge=0, le=2, description="1 and 2 do the same: all memory is given back.")] = 1,
+    mode: Annotated[str, Query(description="`keep` is the only one: requests that run go on later.")] = "keep",
 ) -> dict[str, str | int]:
     """Give all of the engine's memory back. Requests that run, or come, wait until it is woken up."""
     if level == 0:
         raise RequestError(
             "level 0 would keep the engine's memory, and sleep gives all of it back: leave level out.", param="level"
+        )
+    if mode != "keep":
+        raise RequestError(
+            f"mode is {shown(mode)}, and sleep keeps the requests that run for later (keep): leave mode out. "
+            "POST /inference/v1/abort_requests ends them.",
+            param="mode",
         )
     await serving.engine.sleep()
     return {"status": "sleeping", "level": level}
