@@ -44,7 +44,7 @@ def together(api: Api, bodies: list[dict[str, Any]]) -> list[Any]:
 
     async def ask() -> list[Any]:
         transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             answers = await asyncio.gather(*(client.post(COMPLETIONS, json=body) for body in bodies))
         return [answer.json() for answer in answers]
 

@@ -85,7 +85,7 @@ def asked(served: Served, requests: list[dict[str, Any]]) -> list[httpx.Response
 
     async def ask() -> list[httpx.Response]:
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://quire.test", timeout=None) as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=None) as client:
             return await asyncio.gather(*(client.post("/v1/completions", json=body) for body in requests))
 
     return served.run(ask())

@@ -145,7 +145,7 @@ class Neighbour:
 @asynccontextmanager
 async def client_of(api: Api) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         yield client
 
 

@@ -42,7 +42,7 @@ def post(api: Api, key: str, body: Mapping[str, Any], **headers: str) -> httpx.R
 
 def cut(api: Api, body: Mapping[str, Any], headers: Mapping[str, str], *, after: int) -> bytes:
     """What a client has when its connection breaks after this many messages."""
-    sent = httpx.Request("POST", "http://quire.test", json=body).content  # the same bytes each time
+    sent = httpx.Request("POST", "http://localhost", json=body).content  # the same bytes each time
     return api.served.run(_cut(api, sent, headers, after))
 
 
@@ -101,7 +101,7 @@ def test_requests_that_come_at_once_share_one_answer(api: Api, key: str) -> None
 
     async def both() -> list[httpx.Response]:
         transport = httpx.ASGITransport(api.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             headers = {"Idempotency-Key": key}
             return await asyncio.gather(*(client.post(COMPLETIONS, json=STREAM, headers=headers) for _ in range(5)))
 

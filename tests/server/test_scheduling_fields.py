@@ -117,7 +117,7 @@ def order_of_ends(engine: Served, path: str, bodies: list[dict[str, Any]]) -> li
 
     async def send_all() -> None:
         transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             tasks = []
             for place, body in enumerate(bodies):
                 tasks.append(asyncio.create_task(send(client, place, body)))
@@ -151,7 +151,7 @@ def test_who_was_preempted_says_what_it_says_alone(by_priority: Served) -> None:
 
     async def disturb() -> None:
         transport = httpx.ASGITransport(api.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             slow = asyncio.create_task(client.post(COMPLETIONS, json=body))
             while not by_priority.engine.stats.running:
                 await asyncio.sleep(0)

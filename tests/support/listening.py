@@ -63,7 +63,7 @@ class Client:
 
 
 def request(path: str = "/", body: bytes = b"", *fields: bytes) -> bytes:
-    head = (f"POST {path} HTTP/1.1".encode(), b"Host: x", b"Content-Length: %d" % len(body), *fields, b"", b"")
+    head = (f"POST {path} HTTP/1.1".encode(), b"Host: localhost", b"Content-Length: %d" % len(body), *fields, b"", b"")
     return b"\r\n".join(head) + body
 
 

@@ -88,7 +88,7 @@ class Api:
 
         async def send() -> httpx.Response:
             transport = httpx.ASGITransport(self.app, raise_app_exceptions=False, root_path=self.root_path)
-            async with httpx.AsyncClient(transport=transport, base_url="http://quire.test") as client:
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
                 return await client.request(method, path, **options)
 
         return self.served.run(send())

@@ -21,6 +21,7 @@ from quire_server.accounts import Accounts, Reader, note_outputs
 from quire_server.dependencies import Serving, admin_only
 from quire_server.errors import Unforeseen, install_error_answers
 from quire_server.formats import answers_of
+from quire_server.hosts import Hosts
 from quire_server.kept import KeptAnswers
 from quire_server.keys import Keys
 from quire_server.ledger import EngineLedger, HttpLedger
@@ -141,13 +142,14 @@ def middleware(settings: ServerSettings, readers: list[Reader], keys: Keys, kept
         expose_headers=EXPOSED,
     )
     public_paths = PUBLIC_PATHS.union(settings.public_paths)
+    hosts = Hosts(settings.allowed_hosts) if settings.minds_hosts else None
     return [
         Middleware(Accounts, readers=readers, tells_metrics=settings.enable_per_request_metrics),
         Middleware(RequestIds),
         *([cors] if settings.allowed_origins else []),
         Middleware(AnswerHeaders),
         Middleware(Unforeseen),
-        Middleware(Guard, keys=keys, public_paths=public_paths),
+        Middleware(Guard, keys=keys, public_paths=public_paths, hosts=hosts),
         Middleware(BodyLimit, limit=settings.max_body_bytes, patience=settings.timeout_body),
         *([Middleware(Resume, kept=kept)] if settings.stream_grace else []),
     ]

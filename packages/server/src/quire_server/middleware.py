@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from quire_protocol.base import random_uuid
 from quire_server.errors import envelope, error_answer
+from quire_server.hosts import Hosts
 from quire_server.keys import ANYONE, Caller, Keys
 from quire_server.logs import REQUEST
 
@@ -25,6 +26,10 @@ PUBLIC_PATHS = frozenset({"/livez", "/readyz", "/health"})
 
 NEEDS_KEY = "This server needs an API key: send it as `Authorization: Bearer <key>`."
 WANTS_KEY = {"WWW-Authenticate": "Bearer"}
+STRANGE_HOST = (
+    "This server answers its own machine, and the request calls it by another name (Host): ask localhost, or start it "
+    "with --allowed-hosts and that name, or with --api-key."
+)
 
 REQUEST_ID = re.compile(r"[\x21-\x7e]{1,128}")
 """A request id from a header: visible ASCII, of a length that fits a log line."""
@@ -108,13 +113,18 @@ def name_user(http: Request, user: str) -> None:
 class Guard:
     """Lets a request through that brings a key, or asks for a public path; all else is refused, routes or not.
 
-    Who asks stands in the request's state under `caller`, a `Caller`.
+    Where nobody needs a key, the name may matter by which a request calls the server. Who asks stands in the request's
+    state under `caller`, a `Caller`.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keys, public_paths: Iterable[str] = PUBLIC_PATHS) -> None:
+    def __init__(
+        self, app: ASGIApp, keys: Keys, public_paths: Iterable[str] = PUBLIC_PATHS, hosts: Hosts | None = None
+    ) -> None:
+        """`hosts` judges requests without a key; None lets them have any."""
         self.app = app
         self.keys = keys
         self.public_paths = frozenset(public_paths)
+        self.hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -122,9 +132,17 @@ class Guard:
             return await self.app(scope, receive, send)
         caller = self.caller(scope)
         if caller is None:
-            return await _refuse(scope, receive, send)
+            return await _refuse(scope, receive, send, NEEDS_KEY, HTTPStatus.UNAUTHORIZED, WANTS_KEY)
+        if caller is ANYONE and self.is_misled(scope):
+            return await _refuse(scope, receive, send, STRANGE_HOST, HTTPStatus.FORBIDDEN)
         scope.setdefault("state", {})["caller"] = caller
         return await self.app(scope, receive, send)
+
+    def is_misled(self, scope: Scope) -> bool:
+        """Whether a name led here that should not have."""
+        if self.hosts is None or _path(scope) in self.public_paths:
+            return False
+        return not self.hosts.admit([value.decode("latin-1") for name, value in scope["headers"] if name == b"host"])
 
     def caller(self, scope: Scope) -> Caller | None:
         """Who asks; None for whoever may not come in."""
@@ -140,11 +158,18 @@ def caller_of(http: HTTPConnection) -> Caller:
     return caller
 
 
-async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
-    """401, also for a WebSocket where the server can say so; else its handshake is refused."""
+async def _refuse(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    reason: str,
+    code: HTTPStatus,
+    headers: Mapping[str, str] | None = None,
+) -> None:
+    """Say why, also for a WebSocket where the server can; else its handshake is refused."""
     if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
         return await send({"type": "websocket.close", "code": status.WS_1008_POLICY_VIOLATION})
-    return await error_answer(envelope(NEEDS_KEY, HTTPStatus.UNAUTHORIZED), WANTS_KEY)(scope, receive, send)
+    return await error_answer(envelope(reason, code), headers)(scope, receive, send)
 
 
 class BodyLimit:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from quire_engine.checkpoint import DEFAULT_MODEL_NAME
 from quire_engine.config import Decisions, EngineConfig, Fused, Quantized
 from quire_server.__about__ import __version__
+from quire_server.hosts import is_loopback
 from quire_server.settings import ServerSettings
 
 WIDTH = 100
@@ -99,7 +100,7 @@ def rounded(weights: Quantized) -> str:
 
 def addressed(address: str, names: Sequence[str], settings: ServerSettings) -> Iterator[tuple[str, str]]:
     """Where the server is to be found and what else to know of it, as (label, text)."""
-    if not settings.needs_keys and settings.host not in ("127.0.0.1", "localhost", "::1") and settings.uds is None:
+    if not settings.needs_keys and not is_loopback(settings.host) and settings.uds is None:
         yield "note", "anybody who reaches this address may use it; --api-key asks for a key"
     yield "names", ", ".join(names)
     yield "address", f"{address}/v1" + ("" if settings.disable_fastapi_docs else f"   (routes: {address}/docs)")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from quire_engine.errors import ConfigError
+from quire_server.hosts import is_loopback
 from quire_server.logs import LogFormat
 from quire_server.unknown import Policy
 
@@ -63,6 +64,8 @@ class ServerSettings(BaseModel):
     """Keys that open every route, those for administration too; without one these are closed to everybody."""
     public_paths: tuple[str, ...] = ()
     """Paths that need no key, beside /livez, /readyz and /health; /metrics, say."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names in `Host` for who needs no key, beside localhost and addresses; * for any, as but for 127.0.0.1 it is."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
     """Largest request body that is read, in bytes."""
     h11_max_incomplete_event_size: Annotated[int, Field(ge=1024)] = 64 * 1024
@@ -200,6 +203,15 @@ class ServerSettings(BaseModel):
         from quire_server.keys import asks_for_keys
 
         return asks_for_keys(self.api_key, self.api_key_file)
+
+    @property
+    def minds_hosts(self) -> bool:
+        """Whether who brings no key must call the server by a name that is its own.
+
+        Where no name is given, that is where only this machine reaches it, and no certificate keeps other names away.
+        """
+        is_private = self.uds is None and self.ssl_certfile is None and is_loopback(self.host)
+        return not self.needs_keys and (is_private or bool(self.allowed_hosts))
 
     def read_keys(self) -> Keys:
         """The keys of the server. ConfigError if their file cannot be used."""
