@@ -131,6 +131,8 @@ class Child:
         self._process = process
         self._reader = reader
         self._writer = writer
+        self._frames: list[bytes] = []
+        """Those of this turn of the event loop."""
 
     @classmethod
     async def spawn(cls) -> Child:
@@ -151,9 +153,19 @@ class Child:
         return cls(process, reader, writer)
 
     def send(self, message: Down) -> None:
-        """Send one frame, unless the child has gone: then whoever receives hears of that."""
-        if not self._writer.is_closing():
-            self._writer.write(encode(message))
+        """Send one frame, unless the child has gone: then whoever receives hears of that.
+
+        Frames of one turn of the event loop leave together: each write is a call of the kernel, and wakes the child.
+        """
+        frame = encode(message)
+        if not self._frames:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._frames.append(frame)
+
+    def _flush(self) -> None:
+        frames, self._frames = self._frames, []
+        if frames and not self._writer.is_closing():
+            self._writer.write(b"".join(frames))
 
     async def receive(self) -> Told:
         """The next frame that is for the link; lines for the log are logged. EngineStopped if the child has gone."""
@@ -175,6 +187,7 @@ class Child:
 
     async def end(self, *, grace: float) -> None:
         """Wait `grace` seconds for the process to end, then end it; close the socket."""
+        self._flush()
         await end_process(self._process, grace=grace)
         self._writer.close()
         with suppress(ConnectionError):
