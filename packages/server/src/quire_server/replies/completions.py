@@ -135,8 +135,8 @@ class CompletionReply:
             return None
         chunk = self._chunk([delta], {"usage": None, **self.usage.so_far(), **said_once(self.warnings)})
         self.warnings = []
-        if choice.brings_only_text and not self.usage.on_each:
-            self.forms.setdefault(choice.index, TextForm(choice.index, partial(self._text_chunk, choice)))
+        if output.finish_reason is None and choice.brings_only_text and not self.usage.on_each:
+            self.forms[choice.index] = TextForm(choice.index, partial(self._text_chunk, choice))
         return chunk
 
     def _chunk(self, choices: list[CompletionResponseStreamChoice], said: dict[str, Any]) -> CompletionStreamResponse:
