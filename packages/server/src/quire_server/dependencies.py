@@ -50,7 +50,7 @@ from quire_server.unknown import judged, strangers
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
+R = TypeVar("R", ChatCompletionRequest, CompletionRequest, GenerateRequest)
 
 ServedRequest: TypeAlias = (
     ChatCompletionRequest
@@ -61,6 +61,21 @@ ServedRequest: TypeAlias = (
     | DetokenizeRequest
 )
 """Every request that the routes take."""
+
+SHORT_BODY = 1024
+"""Bytes of a body whose prompt is rendered on the event loop, in half a millisecond at most: the way to a thread and
+back would cost about as much, and delay others no less."""
+
+_SLOW = (
+    "chat_template",
+    "chat_template_kwargs",
+    "tools",
+    "response_format",
+    "structured_outputs",
+    "bad_words",
+    "prompt_embeds",
+)
+"""Fields that may have much done for few bytes: programs, grammars, many texts to make tokens of, imports."""
 
 AT_A_TIME = 16
 """Prompts of one body that are submitted while nobody else has a turn: a few milliseconds."""
@@ -238,6 +253,21 @@ def request_id(http: Request, body_id: str) -> str:
         http.state.request_id = body_id
         REQUEST.set(body_id)
     return body_id
+
+
+async def rendered(work: Callable[[R], T], request: R, http: Request) -> T:
+    """What a Renderer makes of a request: at once where that is little work, else in a thread."""
+    if len(await http.body()) <= SHORT_BODY and is_quick(request):
+        return work(request)
+    return await off_loop(work, request)
+
+
+def is_quick(request: ChatCompletionRequest | CompletionRequest | GenerateRequest) -> bool:
+    """Whether rendering takes no longer than the length of the body says: for one prompt, and nothing to compile."""
+    if isinstance(request, CompletionRequest) and request.prompt_count > 1:
+        return False
+    asked = request.sampling_params if isinstance(request, GenerateRequest) else request
+    return not any(getattr(asked, field, None) for field in _SLOW)
 
 
 async def off_loop(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

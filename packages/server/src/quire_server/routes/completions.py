@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from quire_protocol import CompletionRequest, CompletionResponse
 from quire_server.bodies import JsonRoute
-from quire_server.dependencies import ServingDep, off_loop, request_id
+from quire_server.dependencies import ServingDep, rendered, request_id
 from quire_server.replies.completions import CompletionReply
 from quire_server.routes.documented import STREAMED
 from quire_server.streams import respond
@@ -19,7 +19,7 @@ async def create_completion(request: CompletionRequest, http: Request, serving: 
     """Continue one or several prompts, at once or as server-sent events."""
     warnings = serving.admit(request, http)
     own_id = request_id(http, request.request_id)
-    prompts = await off_loop(serving.renderer.render_completion, request)
+    prompts = await rendered(serving.renderer.render_completion, request, http)
     outputs = await serving.submit_all(prompts, http, own_id)  # refusals raise here, before any byte
     heading = serving.heading("cmpl", own_id, warnings)
     reply = CompletionReply(request, prompts, outputs, heading, serving.tokenizer, serving.settings)

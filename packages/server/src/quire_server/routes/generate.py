@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from quire_protocol import GenerateRequest, GenerateResponse
 from quire_server.bodies import JsonRoute
-from quire_server.dependencies import ServingDep, in_fields_of, off_loop, request_id
+from quire_server.dependencies import ServingDep, in_fields_of, rendered, request_id
 from quire_server.replies.generate import GenerateReply
 from quire_server.routes.documented import STREAMED
 from quire_server.streams import respond
@@ -22,7 +22,7 @@ async def generate(request: GenerateRequest, http: Request, serving: ServingDep)
     prompt = request.model_copy(update={"request_id": own_id})
     with in_fields_of(request):
         if serving.text is not None:
-            prompt = await off_loop(serving.text.render_tokens, prompt)
+            prompt = await rendered(serving.text.render_tokens, prompt, http)
         outputs = await serving.submit(prompt, http, own_id)  # refusals raise here, before any byte
     reply = GenerateReply(prompt, outputs, serving.settings, warnings)
     return await respond(reply, http, stream=bool(request.stream), warnings=warnings)
