@@ -443,6 +443,13 @@ NOT_HERE: Mapping[str, str] = {
     "`vllm:external_prefix_cache_*`, `vllm:kv_offload_*`, `vllm:num_requests_kv_fetch_by_stage`": (
         "the KV cache stays on the device so far"
     ),
+    "`vllm:simple_kv_offload_*`, `vllm:nixl_*`, `vllm:mooncake_store_*`, `vllm:hf3fs_*`, `vllm:hisparse_*`": (
+        "they are of connectors for that"
+    ),
+    "`vllm:sleep_mode_operation*`": "`http_request_duration_seconds` has it, as of any route",
+    "`vllm:rl_weight_update_operation*`": "weights stay as they were loaded",
+    "`vllm:websocket_connection*`": "no route is a WebSocket",
+    "`vllm:diffusion_*`": "diffusion models are not served",
     "`vllm:mm_cache_*`": "multimodal input is not built yet",
     "`vllm:kv_block_*_seconds`": "how long blocks stay is not sampled",
     "`vllm:estimated_*_per_gpu_total`": "work is not estimated",
