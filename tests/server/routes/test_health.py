@@ -1,4 +1,4 @@
-"""GET /livez, GET /readyz, GET /health, GET and POST /ping, GET /load, GET /version."""
+"""GET and HEAD /livez, /readyz and /health, GET and POST /ping, GET /load, GET /version."""
 
 import asyncio
 
@@ -11,7 +11,11 @@ from quire_server import __version__
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("GET", "/livez"), ("GET", "/readyz"), ("GET", "/health"), ("GET", "/ping"), ("POST", "/ping")],
+    [
+        *((method, path) for path in ("/livez", "/readyz", "/health") for method in ("GET", "HEAD")),
+        ("GET", "/ping"),
+        ("POST", "/ping"),
+    ],
 )
 def test_a_live_engine_is_healthy(api: Api, method: str, path: str) -> None:
     answer = api.request(method, path)

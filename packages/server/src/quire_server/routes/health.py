@@ -1,4 +1,4 @@
-"""GET /livez, GET /readyz, GET /health, GET and POST /ping, GET /load, GET /version"""
+"""GET and HEAD /livez, /readyz and /health, GET and POST /ping, GET /load, GET /version"""
 
 from __future__ import annotations
 
@@ -24,12 +24,14 @@ NOT_READY = {
 
 
 @router.get("/livez", response_class=Response)
+@router.head("/livez", response_class=Response, include_in_schema=False)
 async def live() -> Response:
     """200 while this process answers at all, from its first moments on; it says nothing of the engine."""
     return Response()
 
 
 @router.get("/readyz", response_class=Response)
+@router.head("/readyz", response_class=Response, include_in_schema=False)
 async def ready(serving: ServingDep) -> Response:
     """200 while a new request would be begun at once; 503 while the engine is not there, and once the server stops."""
     if serving.closing.has_begun:
@@ -40,6 +42,7 @@ async def ready(serving: ServingDep) -> Response:
 
 
 @router.get("/health", response_class=Response)
+@router.head("/health", response_class=Response, include_in_schema=False)
 async def health(serving: ServingDep) -> Response:
     """200 while requests are answered, be it after a pause; 503 once the engine has ended for good."""
     return _state(serving)
