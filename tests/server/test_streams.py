@@ -9,7 +9,7 @@ import pytest
 
 from quire_protocol import ErrorInfo, sse
 from quire_server.errors import AnswerFailed
-from quire_server.streams import FAILED, KEEP_ALIVE, EventStream
+from quire_server.streams import FAILED, KEEP_ALIVE, ClientGone, EventStream, unless_gone
 
 PATIENCE = 30.0
 
@@ -141,3 +141,48 @@ def test_a_client_that_leaves_closes_the_chunks() -> None:
     client = client_of(EventStream(endless(), keep_alive=0.01), Client(leaves_after=2))
     assert closed == [True]
     assert b"data: [DONE]\n\n" not in client.bodies
+
+
+async def hears(*messages: str | Exception) -> Any:
+    """What unless_gone() makes of work that ends never, while this is heard of its client."""
+    heard = [*messages]
+
+    async def receive() -> Any:
+        if isinstance(message := heard.pop(0), Exception):
+            raise message
+        return {"type": message}
+
+    return await unless_gone(asyncio.Event().wait(), receive)
+
+
+@pytest.mark.parametrize("message", ["http.disconnect", ConnectionError("gone")], ids=["leaves", "is not heard"])
+def test_a_client_that_leaves_ends_the_work_and_nothing_else(message: str | Exception) -> None:
+    async def serve() -> int:
+        with pytest.raises(ClientGone):
+            await hears("http.request", message)
+        await asyncio.sleep(0)  # the task goes on: it was not cancelled for good
+        task = asyncio.current_task()
+        assert task is not None
+        return task.cancelling()
+
+    assert asyncio.run(serve()) == 0
+
+
+def test_who_cancels_the_work_from_outside_is_not_taken_for_a_client_that_leaves() -> None:
+    async def serve() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await unless_gone(asyncio.Event().wait(), asyncio.Event().wait)  # type: ignore[arg-type]
+
+    asyncio.run(serve())
+
+
+def test_an_error_of_the_work_is_raised_as_it_is() -> None:
+    async def fails() -> None:
+        raise KeyError("?")
+
+    async def serve() -> None:
+        with pytest.raises(KeyError):
+            await unless_gone(fails(), asyncio.Event().wait)  # type: ignore[arg-type]
+
+    asyncio.run(serve())
