@@ -2,8 +2,8 @@
 
 import ast
 import inspect
+import os
 import textwrap
-import uuid
 from functools import cache
 from itertools import pairwise
 from typing import Annotated, Any, Self, TypeAlias, TypeVar
@@ -34,7 +34,7 @@ CacheSalt = Annotated[str, Field(min_length=1)]
 
 def random_uuid() -> str:
     """32 random hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()  # a fifth of what uuid4 takes, and each request has several
 
 
 class Described:
