@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -88,6 +89,22 @@ def test_while_it_waits_for_what_runs_it_refuses_what_comes_and_a_second_signal_
         assert next(line for line in lines if line).startswith("data: ")  # what runs goes on
         server.process.send_signal(signal.SIGTERM)
         assert events(lines)[-1].json()["error"]["reason"] == "shutting_down"
+        assert server.process.wait(END) == Exit.CUT_OFF
+
+
+def test_a_thread_that_works_for_somebody_who_has_gone_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    template = tmp_path / "slow.jinja"
+    years = "{% for i in range(10000) %}" * 4 + "{% endfor %}" * 4
+    template.write_text("{% if slow %}" + years + "{% endif %}{{ messages[0].content }}")
+    flags = ("--chat-template", str(template), "--shutdown-timeout", "0")
+    with quire_serve(*flags) as server, httpx.Client(base_url=server.address, timeout=END) as client:
+        body = json.dumps({"messages": LONG["messages"], "chat_template_kwargs": {"slow": True}}).encode()
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection((client.base_url.host, client.base_url.port), timeout=END) as gone:
+            gone.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            for _ in range(8):  # who came before has long been given a thread then
+                assert client.get("/v1/models").status_code == 200
+        server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(END) == Exit.CUT_OFF
 
 

@@ -16,6 +16,7 @@ import signal
 import socket
 import stat
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from dataclasses import dataclass, field
@@ -52,6 +53,8 @@ LAST_WORDS = 2.0
 """Seconds in which those who are cut off can be told so."""
 FEW_CONNECTIONS = 1024
 """Where fewer are possible, this is said."""
+LAST_THREADS = 5.0
+"""Seconds for which threads that still work for somebody who has gone can hold the end of the process up."""
 LAST_BYTES = 5
 """Seconds in which clients can take what was written to them before the server ended."""
 CUT_OFF = "The server has ended before this answer was complete."
@@ -97,13 +100,21 @@ def serve(config: EngineConfig, settings: ServerSettings) -> int:
     ):
         try:
             if settings.api_server_count == 1:
-                return runner.run(_serve(config, settings, listener))
+                return end_soon(runner.run(_serve(config, settings, listener)))
             from quire_server.workers import serve_by_workers
 
-            return runner.run(serve_by_workers(config, settings, listener))
+            return end_soon(runner.run(serve_by_workers(config, settings, listener)))
         except EngineStopped as error:
             print(f"quire: {error}", file=sys.stderr)
-            return Exit.FAILED
+            return end_soon(Exit.FAILED)
+
+
+def end_soon(code: int) -> int:
+    """The exit status of this process, which it ends with in LAST_THREADS seconds, if it has not by then."""
+    clock = threading.Timer(LAST_THREADS, os._exit, (code,))
+    clock.daemon = True
+    clock.start()
+    return code
 
 
 async def _serve(config: EngineConfig, settings: ServerSettings, listener: socket.socket) -> Exit:

@@ -24,7 +24,7 @@ from quire_server import logs
 from quire_server.brief import PULSE, READY, REFUSED, REREAD, STOP, Brief
 from quire_server.relay import Relay
 from quire_server.reread import Reread
-from quire_server.serve import SIGNALS, Exit, Site, Stop, answer, formats_of, loop_factory
+from quire_server.serve import SIGNALS, Exit, Site, Stop, answer, end_soon, formats_of, loop_factory
 from quire_server.siblings import ThroughHub
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def main(listener: int, hub: int) -> int:
         socket.socket(fileno=hub) as own,
         asyncio.Runner(loop_factory=loop_factory()) as runner,
     ):
-        return runner.run(work(shared, own))
+        return end_soon(runner.run(work(shared, own)))
 
 
 async def work(listener: socket.socket, hub: socket.socket) -> int:
