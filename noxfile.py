@@ -66,6 +66,12 @@ def closure(package: str) -> tuple[str, ...]:
     return (*SIBLINGS[package], package)
 
 
+def run_suite(session: nox.Session, package: str) -> None:
+    """The package's tests, in what is installed."""
+    # One thread a process: these machines are small, and tests compare tokens, not speed.
+    session.run("pytest", *WORKERS, *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Style and formatting; `nox -s lint -- --fix` mends what can be mended."""
@@ -88,8 +94,7 @@ def types(session: nox.Session) -> None:
 def tests(session: nox.Session, package: str) -> None:
     """One package's tests beside nothing but its own dependencies; the server's session runs the cross-package ones."""
     install(session, *closure(package))
-    # One thread a process: these machines are small, and tests compare tokens, not speed.
-    session.run("pytest", *WORKERS, *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    run_suite(session, package)
 
 
 @nox.session
@@ -130,7 +135,7 @@ def floors(session: nox.Session, package: str) -> None:
     session.install(*olds, f"./packages/{package}{EXTRAS.get(package, '')}", *GROUPS["test"])
     if package != "kernels":
         session.install(floor_of("protocol", "pydantic"))
-    session.run("pytest", *WORKERS, *SUITES[package], *session.posargs, env={"OMP_NUM_THREADS": "1"})
+    run_suite(session, package)
 
 
 def admitted(package: str, name: str) -> SpecifierSet:

@@ -36,7 +36,7 @@ KEPT, SPEED, REFUSAL = 0.95, 0.95, 0.1
 
 @dataclass
 class Answers:
-    """What came back, and when the clock said so."""
+    """What came back."""
 
     whole: list[Told] = field(default_factory=list)
     late: int = 0
@@ -46,9 +46,8 @@ class Answers:
 
     def take(self, told: Told, asked: int) -> None:
         """Judge one answer; `asked` tokens make it whole."""
-        now = time.perf_counter()
         if told.status == 429:
-            self.refusals.append(now - told.began)
+            self.refusals.append(time.perf_counter() - told.began)
         elif told.status == 504 or told.tokens < asked:
             self.late += 1
         elif told.status == 200 and told.complete:

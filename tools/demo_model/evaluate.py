@@ -162,6 +162,8 @@ def main() -> None:
     parser.add_argument("--schema", action="store_true", help="hold answers in JSON to their schemas")
     parser.add_argument("--misses", action="store_true", help="print the first wrong answer of each task")
     options = parser.parse_args()
+    if options.base_url and (options.checkpoint or options.flags):
+        parser.error("--base-url names a server that runs already: leave the checkpoint and --flags out")
     if options.each < 1:
         parser.error(f"--each is {options.each}: ask at least one question of each task")
     with nullcontext(options.base_url) if options.base_url else serving(options.checkpoint, options.flags) as url:

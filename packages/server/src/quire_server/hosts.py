@@ -8,7 +8,7 @@ such a page away is the name in `Host`, which no page can choose.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 
 ANY = "*"
 """Stands for every name."""
@@ -16,10 +16,8 @@ ANY = "*"
 
 def is_loopback(host: str) -> bool:
     """Whether this address is one that only its own machine reaches."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False
+    address = _address(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 class Hosts:
@@ -34,16 +32,15 @@ class Hosts:
 
     def _admits(self, host: str) -> bool:
         name = _folded(host[1:].partition("]")[0] if host.startswith("[") else host.partition(":")[0])
-        return name in self._named or name == "localhost" or name.endswith(".localhost") or _is_address(name)
+        return name in self._named or name == "localhost" or name.endswith(".localhost") or _address(name) is not None
 
 
-def _is_address(name: str) -> bool:
-    """Whether this is no name: nothing can be made to lead elsewhere by it."""
+def _address(host: str) -> IPv4Address | IPv6Address | None:
+    """The address that this is; None for a name, which can be made to lead anywhere."""
     try:
-        ip_address(name)
+        return ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _folded(name: str) -> str:

@@ -100,13 +100,15 @@ def serve(config: EngineConfig, settings: ServerSettings) -> int:
     ):
         try:
             if settings.api_server_count == 1:
-                return end_soon(runner.run(_serve(config, settings, listener)))
-            from quire_server.workers import serve_by_workers
+                code: int = runner.run(_serve(config, settings, listener))
+            else:
+                from quire_server.workers import serve_by_workers
 
-            return end_soon(runner.run(serve_by_workers(config, settings, listener)))
+                code = runner.run(serve_by_workers(config, settings, listener))
         except EngineStopped as error:
             print(f"quire: {error}", file=sys.stderr)
-            return end_soon(Exit.FAILED)
+            code = Exit.FAILED
+        return end_soon(code)
 
 
 def end_soon(code: int) -> int:
